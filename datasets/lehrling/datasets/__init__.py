@@ -1,0 +1,1 @@
+"""Embodiments, journals, sealed Zarr episodes, manifests and training views."""

@@ -1,0 +1,1 @@
+"""Guards, servers and controllers that put a policy on a robot."""

@@ -1,0 +1,1 @@
+"""PyBullet worlds, industrial tasks, scripted experts and demonstration recording."""

@@ -1,0 +1,1 @@
+"""LoRA fine-tuning of open vision-language models into robot policies, and their evaluation."""
