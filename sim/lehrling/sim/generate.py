@@ -1,0 +1,119 @@
+"""Generate demonstrations into a dataset: one shard per worker, idempotent per seed."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from lehrling.datasets.dataset import Dataset
+from lehrling.datasets.errors import InputError
+from lehrling.datasets.manifest import EpisodeRecord
+from lehrling.datasets.sealer import seal
+
+from lehrling.sim.record import episode_id, record_episode
+from lehrling.sim.robots import robot_named
+from lehrling.sim.tasks import task_named
+from lehrling.sim.world import World
+
+Progress = Callable[[int, int], None]
+"""Called with episodes done and episodes wanted."""
+
+
+@dataclass(frozen=True)
+class GenerateReport:
+    """What `generate` did.
+
+    Attributes:
+        made: ids of new episodes, in seed order.
+        kept: ids that were in the dataset already.
+        successes: number of new episodes in which the expert succeeded.
+    """
+
+    made: tuple[str, ...]
+    kept: tuple[str, ...]
+    successes: int
+
+
+_world: World | None = None
+
+
+def _start_worker(robot: str, image_px: int, parent: int) -> None:
+    """Prepare a worker: one world, no threads of its own, gone when its parent is."""
+    global _world  # noqa: PLW0603
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent(parent)
+    _world = World(robot_named(robot), image_px)
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ask the kernel (Linux) for SIGKILL when the parent ends, so that no orphan writes into a dataset."""
+    import ctypes
+
+    pr_set_pdeathsig = 1
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "prctl"):
+        libc.prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _make(root: Path, task: str, seed: int) -> EpisodeRecord:
+    """Record and seal one episode in a worker; committing is the parent's, who holds the lock."""
+    assert _world is not None
+    record_episode(root, _world, task_named(task), seed)
+    return seal(root, episode_id(task, _world.robot.name, seed))
+
+
+def _records(
+    root: Path, task: str, robot: str, image_px: int, seeds: Sequence[int], workers: int
+) -> Iterator[EpisodeRecord]:
+    context = mp.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start_worker, (robot, image_px, os.getpid())) as pool:
+        futures = [pool.submit(_make, root, task, seed) for seed in seeds]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def generate(
+    path: Path,
+    task: str,
+    robot: str,
+    seeds: Sequence[int],
+    *,
+    workers: int = 1,
+    image_px: int = 96,
+    progress: Progress | None = None,
+) -> GenerateReport:
+    """Add one demonstration per seed to the dataset at `path`, which is created if absent.
+
+    A seed that is in the dataset already is kept; the same seed gives the same content hash anywhere.
+
+    Raises:
+        InputError: unknown task or robot, or no seeds.
+        LockedError: another process is writing.
+    """
+    task_named(task), robot_named(robot)
+    if not seeds or workers < 1:
+        raise InputError(f"Expected at least one episode and one worker, got {len(seeds)} and {workers}.")
+    made: list[EpisodeRecord] = []
+    with Dataset.open_for_writing(path, create=True) as dataset:
+        present = {name for name, record in dataset.records.items() if record.status != "discarded"}
+        wanted = {episode_id(task, robot, seed): seed for seed in seeds}
+        kept = tuple(name for name in wanted if name in present)
+        todo = [seed for name, seed in wanted.items() if name not in present]
+        for record in _records(dataset.root, task, robot, image_px, todo, min(workers, max(len(todo), 1))):
+            dataset.commit(record)
+            made.append(record)
+            if progress is not None:
+                progress(len(made) + len(kept), len(wanted))
+    successes = sum(record.outcome == "success" for record in made)
+    return GenerateReport(tuple(sorted(record.id for record in made)), kept, successes)
