@@ -1,0 +1,85 @@
+"""Running a trained policy: physical units in, physical units out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from lehrling.datasets.errors import InputError
+from numpy.typing import NDArray
+
+from lehrling.training.artefact import Description, check_base, read_description, restore
+from lehrling.training.images import PixelSpec
+from lehrling.training.models import Base, load_backbone, pixel_statistics
+from lehrling.training.policy_model import PolicyModel, pixel_spec
+from lehrling.training.protocol import Observation, PolicySpec
+
+
+class TorchPolicy:
+    """A PolicyModel behind the Policy protocol, in fp32 so that a seed gives the same actions everywhere."""
+
+    def __init__(self, model: PolicyModel, description: Description, device: str = "cpu") -> None:
+        self._model = model.to(device).eval()
+        self._state, self._action = description.normalisers
+        self._device = torch.device(device)
+        self._spec = PolicySpec(
+            tuple(description.cameras),
+            description.image_px,
+            tuple(description.state_names),
+            tuple(description.action_names),
+            description.chunk,
+            description.rate_hz,
+        )
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What the policy takes and gives."""
+        return self._spec
+
+    def _images(self, observation: Observation) -> NDArray[np.uint8]:
+        px, images = self._spec.image_px, []
+        for camera in self._spec.cameras:
+            image = observation.images.get(camera)
+            if image is None or image.shape != (px, px, 3) or image.dtype != np.uint8:
+                came = "nothing" if image is None else f"{image.shape} {image.dtype}"
+                raise InputError(f"Expected camera {camera!r} as ({px}, {px}, 3) uint8, got {came}.")
+            images.append(image)
+        return np.stack(images)
+
+    @torch.inference_mode()
+    def act(self, observations: Sequence[Observation]) -> NDArray[np.float32]:
+        """Return (B, H, A) float32 actions in physical units.
+
+        Raises:
+            InputError: a camera is missing or has another shape, or the state has another length.
+        """
+        images = torch.from_numpy(np.stack([self._images(o) for o in observations])).to(self._device)
+        states = np.stack([np.asarray(o.state, dtype=np.float32) for o in observations])
+        if states.shape[1:] != (len(self._spec.state_names),) or not np.isfinite(states).all():
+            raise InputError(f"Expected {len(self._spec.state_names)} finite state values, got {states[0]!r}.")
+        state = torch.from_numpy(self._state.forward(states)).to(self._device)
+        predicted = self._model(images, [o.instruction for o in observations], state)
+        return self._action.inverse(predicted.float().cpu().numpy())
+
+
+def pixels_of(base: Base, config: object) -> PixelSpec:
+    """Return the base's pixel geometry, normalised as its own processor configuration says."""
+    found = pixel_statistics(base)
+    return pixel_spec(config, *found) if found else pixel_spec(config)
+
+
+def load_policy(directory: Path | str, *, base: str | None = None, device: str = "cpu") -> TorchPolicy:
+    """Load a policy's artefact onto its base; `base` overrides where the base lies, not which one it is.
+
+    Raises:
+        InputError: no policy there, or the base has other weights than the adapter was trained on.
+    """
+    path = Path(directory)
+    description = read_description(path)
+    source = base or str(description.base["source"])
+    backbone, tokenizer, found = load_backbone(source, description.base["revision"])
+    check_base(description, found)
+    model = restore(path, backbone, tokenizer, description, pixels=pixels_of(found, backbone.config))
+    return TorchPolicy(model, description, device)
