@@ -1,0 +1,81 @@
+"""Training batches from a view: numerics in memory, vision features computed once where the tower is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lehrling.datasets.view import View
+from lehrling.datasets.windows import chunk_indices, usable_rows
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lehrling.training.normalise import Normaliser
+from lehrling.training.policy_model import Features, PolicyModel
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch.
+
+    Attributes:
+        state: (B, S) normalised.
+        actions: (B, H, A) normalised; mask: (B, H) true where the row is real and valid.
+    """
+
+    images: Tensor | Features
+    instructions: list[str]
+    state: Tensor
+    actions: Tensor
+    mask: Tensor
+
+
+class TrainingData:
+    """A view's rows as batches."""
+
+    def __init__(self, view: View, chunk: int, state: Normaliser, action: Normaliser) -> None:
+        self.view, self._chunk = view, chunk
+        self._state = torch.from_numpy(state.forward(view.state))
+        self._action = torch.from_numpy(action.forward(view.action))
+        self.rows = usable_rows(view, view.valid, chunk)
+        self._instruction = [view.episodes[int(e)].instruction for e in view.episode_index]
+        self._features: Features | None = None
+
+    def images(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return (B, C, h, w, 3) uint8."""
+        cameras = [self.view.images(name).batch(rows) for name in self.view.spec.cameras]
+        return torch.from_numpy(np.stack(cameras, axis=1))
+
+    def cache_features(self, model: PolicyModel, *, batch: int = 128, progress: Progress | None = None) -> None:
+        """Run the frozen vision tower over every row once; it is float32, so the cache changes no result."""
+        total, tokens, deep = len(self.view.state), list[Tensor](), list[Tensor]()
+        with torch.inference_mode():
+            for start in range(0, total, batch):
+                stop = min(start + batch, total)
+                features = model.encode_images(self.images(np.arange(start, stop)))
+                tokens.append(features.tokens)
+                deep.append(features.deep)
+                if progress is not None:
+                    progress(stop, total)
+        self._features = Features(torch.cat(tokens).clone(), torch.cat(deep, dim=1).clone())
+
+    def batch(self, rows: NDArray[np.int64]) -> Batch:
+        """Return the batch of these rows."""
+        chunks = chunk_indices(self.view, rows, self._chunk)
+        valid = self.view.valid[chunks.index] & ~chunks.is_pad
+        at = torch.from_numpy(rows)
+        if self._features is None:
+            images: Tensor | Features = self.images(rows)
+        else:
+            images = Features(self._features.tokens[at], self._features.deep[:, at])
+        return Batch(
+            images,
+            [self._instruction[int(row)] for row in rows],
+            self._state[at],
+            self._action[torch.from_numpy(chunks.index)],
+            torch.from_numpy(valid),
+        )

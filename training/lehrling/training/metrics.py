@@ -1,0 +1,49 @@
+"""A run's metrics: one JSON line per step and TensorBoard, both cut back when a run resumes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, float]
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """Return the rows of metrics.jsonl; a torn last line is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+class Metrics:
+    """Writes metrics.jsonl and TensorBoard events; starts after `resumed_step`."""
+
+    def __init__(self, folder: Path, resumed_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "metrics.jsonl"
+        kept = [row for row in read_metrics(path) if row["step"] <= resumed_step]
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
+        self._board: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
+
+    def write(self, row: Row) -> None:
+        """Append one step's row."""
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        for key, value in row.items():
+            if key != "step":
+                self._board.add_scalar(key, value, int(row["step"]))
+
+    def close(self) -> None:
+        """Flush both."""
+        self._file.close()
+        self._board.close()
