@@ -27,3 +27,7 @@ class DamageError(LehrlingError):
 
 class LockedError(InputError):
     """Another process is writing."""
+
+
+class StorageError(LehrlingError):
+    """Writing failed: no space, no permission, or a broken disk."""
