@@ -1,0 +1,150 @@
+"""Frames of one camera in a view: standard Zarr shards, written and read without touching pixels.
+
+A view's frames are JPEG bytes already. They are laid out here as Zarr's `sharding_indexed` codec lays them
+out (zarr-specs, codecs/sharding-indexed 1.0: chunks, then offset and length per chunk as little-endian
+uint64, then the CRC-32C of these), so that nothing is decoded and encoded again. Reading maps the shards and
+keeps their indices; zarr-python gives the same pixels at about 1.4 times the CPU time.
+"""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import google_crc32c
+import numpy as np
+
+from lehrling.datasets.errors import DamageError
+from lehrling.datasets.resize import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+_SHARD_BYTES = 32 << 20
+_PIXELS_PER_BYTE = 3
+"""JPEG at quality 92, 4:4:4, of a robot's scene: about a third of a byte per pixel."""
+_CHECKSUM = 4
+_MISSING = np.uint64(2**64 - 1)
+
+
+def frames_per_shard(image_px: int) -> int:
+    """Return how many frames make a shard of about 32 MiB, between 64 and 4096."""
+    return min(4096, max(64, _SHARD_BYTES * _PIXELS_PER_BYTE // (image_px * image_px)))
+
+
+def shard_path(array: Path, shard: int) -> Path:
+    """Return where the array of shape (M, h, w, 3) in directory `array` keeps a shard."""
+    return array / "c" / str(shard) / "0" / "0" / "0"
+
+
+def write_frames(array: Path, frames: Iterable[bytes], per_shard: int) -> int:
+    """Write JPEGs into the shards of an array's directory; return how many."""
+    count, pending = 0, list[bytes]()
+    for jpeg in frames:
+        pending.append(jpeg)
+        count += 1
+        if len(pending) == per_shard:
+            _write_shard(shard_path(array, count // per_shard - 1), pending, per_shard)
+            pending.clear()
+    if pending:
+        _write_shard(shard_path(array, count // per_shard), pending, per_shard)
+    return count
+
+
+def _write_shard(path: Path, frames: Sequence[bytes], per_shard: int) -> None:
+    index = np.full((per_shard, 2), _MISSING, "<u8")
+    lengths = np.array([len(jpeg) for jpeg in frames], np.uint64)
+    index[: len(frames), 0] = np.cumsum(lengths) - lengths
+    index[: len(frames), 1] = lengths
+    table = index.tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.writelines(frames)
+        file.write(table + google_crc32c.value(table).to_bytes(_CHECKSUM, "little"))
+
+
+class Frames:
+    """Frames of one camera, row by row of the view: `frames[i]` is (h, w, 3) uint8 RGB.
+
+    Files are opened on first use, in whichever process that happens; copies in other processes open their own.
+    """
+
+    def __init__(self, array: Path, row_frame: NDArray[np.int64], image_px: int, per_shard: int) -> None:
+        """Read the array in directory `array`; row i of the view shows frame `row_frame[i]`."""
+        self._array, self._row_frame = Path(array), row_frame
+        self._image_px, self._per_shard = image_px, per_shard
+        self._open: dict[int, tuple[memoryview, NDArray[np.uint64]]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of rows, N."""
+        return len(self._row_frame)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The shape (N, h, w, 3) of all rows."""
+        return len(self), self._image_px, self._image_px, 3
+
+    def __getitem__(self, row: int) -> NDArray[np.uint8]:
+        """Return the image (h, w, 3) uint8 of a row; negative rows count from the end.
+
+        Raises:
+            IndexError: no such row.
+            DamageError: the frame is missing or does not decode.
+        """
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"Expected a row below {len(self)}, got {row}.")
+        try:
+            image = decode(self.encoded(row))
+        except ValueError as error:
+            raise DamageError(f"Expected a JPEG for row {row} in {self._array}, got {error}.") from error
+        if image.shape != self.shape[1:]:
+            raise DamageError(f"Expected {self.shape[1:]} for row {row} in {self._array}, got {image.shape}.")
+        return image
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return (self[row] for row in range(len(self)))
+
+    def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the images (B, h, w, 3) uint8 of rows; a frame that several rows show is decoded once."""
+        wanted, place = np.unique(self._row_frame[np.asarray(rows, np.int64)], return_inverse=True)
+        images = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+        for number, frame in enumerate(wanted):
+            images[number] = self[int(np.searchsorted(self._row_frame, frame))]
+        return images[place.reshape(-1)]
+
+    def encoded(self, row: int) -> bytes:
+        """Return the JPEG of a row as stored."""
+        return self.frame(int(self._row_frame[row]))
+
+    def frame(self, number: int) -> bytes:
+        """Return a stored frame's JPEG."""
+        content, index = self._shard(number // self._per_shard)
+        offset, length = index[number % self._per_shard]
+        if offset == _MISSING or int(offset) + int(length) > len(content):
+            raise DamageError(f"Expected frame {number} in {self._array}, got none; build the view again.")
+        return bytes(content[int(offset) : int(offset) + int(length)])
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_open": {}}
+
+    def _shard(self, number: int) -> tuple[memoryview, NDArray[np.uint64]]:
+        if number not in self._open:
+            self._open[number] = _map_shard(shard_path(self._array, number), self._per_shard)
+        return self._open[number]
+
+
+def _map_shard(path: Path, per_shard: int) -> tuple[memoryview, NDArray[np.uint64]]:
+    tail = 16 * per_shard + _CHECKSUM
+    if not path.is_file() or path.stat().st_size < tail:
+        raise DamageError(f"Expected a shard at {path}, got a missing or cut file; build the view again.")
+    with path.open("rb") as file:
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    table = bytes(content[-tail:-_CHECKSUM])
+    if google_crc32c.value(table).to_bytes(_CHECKSUM, "little") != bytes(content[-_CHECKSUM:]):
+        raise DamageError(
+            f"Expected an intact shard index in {path}, got another checksum; build the view again."
+        )
+    return content[:-tail], np.frombuffer(table, "<u8").reshape(per_shard, 2)
