@@ -69,7 +69,7 @@ def _write_shard(path: Path, frames: Sequence[bytes], per_shard: int) -> None:
 class Frames:
     """Frames of one camera, row by row of the view: `frames[i]` is (h, w, 3) uint8 RGB.
 
-    Files are opened on first use, in whichever process that happens; copies in other processes open their own.
+    Files are opened on first use, in whichever process that happens.
     """
 
     def __init__(self, array: Path, row_frame: NDArray[np.int64], image_px: int, per_shard: int) -> None:

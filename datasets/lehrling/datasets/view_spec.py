@@ -38,7 +38,7 @@ class Field(_Part):
         max_age_ms: older rows make the view's row not valid. None means `observation_max_age_ms` for a state
             field and no limit for an action field. For `drop` it is the tolerance.
         representation: what an action is relative to. `delta`: the row before. `chunk_relative`: the state
-            `reference` at the start of the chunk. `end_effector`: the same for poses (position, quaternion), in
+            `reference` at the start of the chunk. `end_effector`: the same for poses (xyz, quaternion), in
             the frame of the referenced pose. The last two are applied to chunks, by `ActionCodec`.
         reference: the state field's stream that the action is relative to.
     """
@@ -58,7 +58,7 @@ class Field(_Part):
         if relative != (self.reference is not None):
             raise ValueError(
                 "Expected a reference exactly where an action is relative to a state, got "
-                f"{self.reference!r} for {self.representation} in field {self.stream!r}; name a state's stream."
+                f"{self.reference!r} for {self.representation} in field {self.stream!r}; name a state."
             )
         if self.select is not None and len(set(self.select)) != len(self.select):
             raise ValueError(f"Expected each element of {self.stream!r} once, got {self.select}.")
@@ -144,7 +144,7 @@ class ViewSpec(_Part):
             raise ValueError(f"Expected crops of the view's cameras {self.cameras}, got {sorted(unknown)}.")
         if self.view_format != VIEW_FORMAT:
             raise ValueError(
-                f"Expected view format {VIEW_FORMAT}, got {self.view_format}; use the version of Lehrling that "
+                f"Expected view format {VIEW_FORMAT}, got {self.view_format}; use the version that "
                 "wrote it, or build the view again and train anew."
             )
         return self
@@ -188,8 +188,8 @@ def _causal(field: Field) -> Field:
         )
     if field.representation != "absolute":
         raise ValueError(
-            f"Expected an absolute state field, got {field.representation} for {field.stream!r}; only actions "
-            "are relative."
+            f"Expected an absolute state field, got {field.representation} for {field.stream!r}; only "
+            "actions are relative."
         )
     return field
 
