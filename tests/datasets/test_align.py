@@ -16,7 +16,7 @@ from lehrling.datasets.align import (
     align_index,
     align_values,
     drop_index,
-    first_usable_ns,
+    first_complete_ns,
     linear,
     nearest_index,
     previous_index,
@@ -245,7 +245,11 @@ def test_stamps_and_receipts_must_pair_up() -> None:
         previous_index(ints([0, 1]), ints([0]), ints([0]), 0)
 
 
-def test_a_stream_is_usable_first_when_received_and_due() -> None:
-    assert first_usable_ns(ints([5 * MS]), ints([9 * MS]), Rule(latency_ns=MS)) == 8 * MS
-    assert first_usable_ns(ints([5 * MS]), ints([9 * MS]), Rule("linear", delay_ns=6 * MS)) == 11 * MS
-    assert first_usable_ns(ints([]), ints([]), Rule()) is None
+def test_a_stream_is_complete_once_every_part_was_received_and_is_due() -> None:
+    one = np.zeros((1, 1))
+    assert first_complete_ns(ints([5 * MS]), ints([9 * MS]), one, Rule(latency_ns=MS)) == 8 * MS
+    assert first_complete_ns(ints([5 * MS]), ints([9 * MS]), one, Rule("linear", delay_ns=6 * MS)) == 11 * MS
+    parts = np.array([[1.0, math.nan], [1.0, math.nan], [math.nan, 2.0]])
+    assert first_complete_ns(ints([1, 2, 3]), ints([1, 2, 7]), parts, Rule()) == 7
+    assert first_complete_ns(ints([1, 2]), ints([1, 2]), parts[:2], Rule()) is None
+    assert first_complete_ns(ints([]), ints([]), np.empty((0, 2)), Rule()) is None
