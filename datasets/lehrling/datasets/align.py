@@ -211,11 +211,15 @@ def align_values(
     return AlignedValue(out, age, valid)
 
 
-def first_usable_ns(stamp_ns: Nanoseconds, received_ns: Nanoseconds, rule: Rule) -> int | None:
-    """Return the earliest time at which some row of a causal stream is usable; None for an empty stream."""
-    if len(stamp_ns) == 0:
+def first_complete_ns(
+    stamp_ns: Nanoseconds, received_ns: Nanoseconds, value: NDArray[np.float64], rule: Rule
+) -> int | None:
+    """Return when every column of value (N, D) has been usable once; None if one never is."""
+    if len(stamp_ns) == 0 or np.isnan(value).all(axis=0).any():
         return None
-    return int(np.min(np.maximum(stamp_ns + rule.delay_ns, received_ns - rule.latency_ns)))
+    delay_ns = 0 if rule.alignment == "previous" else rule.delay_ns
+    usable_from = np.maximum(stamp_ns + delay_ns, received_ns - rule.latency_ns)
+    return max(int(usable_from[present].min()) for _, present in _parts(value))
 
 
 def _align_part(

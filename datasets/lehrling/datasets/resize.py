@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from lehrling.datasets.view_spec import Crop, Fit, ViewSpec
 
+_PIXELS_MAX = 1 << 26
 _BITS = 15
 """Fixed-point weights: integer sums are the same on every machine, and 8 + 15 bits fit an int32."""
 
@@ -49,6 +50,8 @@ def view_jpeg(jpeg: bytes, spec: ViewSpec, camera: str) -> bytes:
     crop = spec.crops.get(camera)
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(jpeg)
+        if height * width > _PIXELS_MAX:
+            raise ValueError(f"{height} x {width} pixels")
         if (height, width) == (spec.image_px, spec.image_px) and crop is None and colour != "Gray":
             return jpeg
         return encode(resize_image(decode(jpeg), spec.image_px, spec.fit, crop), spec.jpeg_quality)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import google_crc32c
 import numpy as np
 
+from lehrling.datasets.codec import decode_jpeg
 from lehrling.datasets.errors import DamageError
-from lehrling.datasets.resize import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -72,15 +72,15 @@ class Frames:
     Files are opened on first use, in whichever process that happens.
     """
 
-    def __init__(self, array: Path, row_frame: NDArray[np.int64], image_px: int, per_shard: int) -> None:
-        """Read the array in directory `array`; row i of the view shows frame `row_frame[i]`."""
-        self._array, self._row_frame = Path(array), row_frame
+    def __init__(self, array: Path, frame_of_row: NDArray[np.int64], image_px: int, per_shard: int) -> None:
+        """Read the array in directory `array`; row i of the view shows frame `frame_of_row[i]`."""
+        self._array, self.frame_of_row = Path(array), frame_of_row
         self._image_px, self._per_shard = image_px, per_shard
         self._open: dict[int, tuple[memoryview, NDArray[np.uint64]]] = {}
 
     def __len__(self) -> int:
         """Return the number of rows, N."""
-        return len(self._row_frame)
+        return len(self.frame_of_row)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -97,27 +97,24 @@ class Frames:
         if not -len(self) <= row < len(self):
             raise IndexError(f"Expected a row below {len(self)}, got {row}.")
         try:
-            image = decode(self.encoded(row))
+            return decode_jpeg(self.encoded(row), self._image_px, self._image_px)
         except ValueError as error:
             raise DamageError(f"Expected a JPEG for row {row} in {self._array}, got {error}.") from error
-        if image.shape != self.shape[1:]:
-            raise DamageError(f"Expected {self.shape[1:]} for row {row} in {self._array}, got {image.shape}.")
-        return image
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return (self[row] for row in range(len(self)))
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the images (B, h, w, 3) uint8 of rows; a frame that several rows show is decoded once."""
-        wanted, place = np.unique(self._row_frame[np.asarray(rows, np.int64)], return_inverse=True)
+        wanted, place = np.unique(self.frame_of_row[np.asarray(rows, np.int64)], return_inverse=True)
         images = np.empty((len(wanted), *self.shape[1:]), np.uint8)
         for number, frame in enumerate(wanted):
-            images[number] = self[int(np.searchsorted(self._row_frame, frame))]
+            images[number] = self[int(np.searchsorted(self.frame_of_row, frame))]
         return images[place.reshape(-1)]
 
     def encoded(self, row: int) -> bytes:
         """Return the JPEG of a row as stored."""
-        return self.frame(int(self._row_frame[row]))
+        return self.frame(int(self.frame_of_row[row]))
 
     def frame(self, number: int) -> bytes:
         """Return a stored frame's JPEG."""
