@@ -129,8 +129,8 @@ def save(out: Path, model: PolicyModel, facts: dict[str, object]) -> None:
         "chunk": model.prompt.chunk,
         "order": model.prompt.order,
         "image_px": SIZE.image_px,
-        "state_names": [*(f"joint{i}" for i in range(1, 7)), "gripper"],
-        "action_names": ["x", "y", "z", "gripper"],
+        "state_names": [f"joint_position.{name}" for name in (*(f"joint{i}" for i in range(1, 7)), "gripper")],
+        "action_names": ["tcp_command.x", "tcp_command.y", "tcp_command.z", "gripper_command.gripper"],
         "state": STATE.to_json(),
         "action": ACTION.to_json(),
     }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lehrling.training.protocol import Policy
 
 Progress = Callable[[int, int], None]
+ACTIONS = ("tcp_command.x", "tcp_command.y", "tcp_command.z", "gripper_command.gripper")
 FIRST_EVALUATION_SEED = 500_000
 """Seeds from here on are for evaluation; `sim generate` refuses none, so reports list both."""
 
@@ -97,7 +98,12 @@ def _check(plan: EvaluationPlan, policy: Policy) -> None:
     from lehrling.sim.tasks import task_named
 
     task_named(plan.task)
-    names = robot_named(plan.robot).joint_names
+    names = tuple(f"joint_position.{joint}" for joint in robot_named(plan.robot).joint_names)
+    if tuple(policy.spec.action_names) != ACTIONS:
+        raise ContractError(
+            f"The simulator takes the actions {', '.join(ACTIONS)}, but the policy gives "
+            f"{', '.join(policy.spec.action_names)}; build the view with these action fields and train again."
+        )
     if tuple(policy.spec.state_names) != names:
         raise ContractError(
             f"The policy expects the state {', '.join(policy.spec.state_names)}, but robot {plan.robot!r} gives "

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from lehrling.datasets.dataset import Dataset
+from lehrling.datasets.embodiment import Contract
 from lehrling.datasets.errors import InputError
 from lehrling.datasets.sampler import EpisodeSampler
 from lehrling.datasets.view import View
@@ -101,7 +102,9 @@ def _normalisers(view: View, warm: WarmStart | None) -> tuple[Normaliser, Normal
     )
 
 
-def _describe(config: TrainConfig, view: View, base: Base, state: Normaliser, action: Normaliser) -> Description:
+def _describe(
+    config: TrainConfig, view: View, contract: Contract, base: Base, state: Normaliser, action: Normaliser
+) -> Description:
     spec = view.spec
     statistics = {
         group: {name: np.asarray(value).tolist() for name, value in values.items()}
@@ -110,7 +113,7 @@ def _describe(config: TrainConfig, view: View, base: Base, state: Normaliser, ac
     return Description(
         base=describe_base(base),
         view=spec.model_dump(mode="json"),
-        contract=view.contract.model_dump(mode="json"),
+        contract=contract.model_dump(mode="json"),
         cameras=list(spec.cameras),
         image_px=spec.image_px,
         rate_hz=spec.rate_hz,
@@ -125,7 +128,7 @@ def _describe(config: TrainConfig, view: View, base: Base, state: Normaliser, ac
         provenance={
             "seed": config.seed,
             "view_key": view.key,
-            "contract_hash": view.contract.hash,
+            "contract_hash": contract.hash,
             "episodes": [{"id": e.id, "content_hash": e.content_hash} for e in view.episodes],
             "lora": lora_facts(config.lora),
             "config": config.model_dump(mode="json"),
@@ -159,7 +162,11 @@ def prepare(config: TrainConfig, progress: Progress | None = None) -> Run:
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    view = View.open(Dataset.open(config.dataset), config.view)
+    dataset = Dataset.open(config.dataset)
+    view = View.open(dataset, config.view)
+    if view.stale:
+        raise InputError(f"{view.stale}")
+    contract = dataset.episode(view.episodes[0].id).contract
     loaded = load_backbone(config.base.path, config.base.revision)
     warm = find_warm_start(loaded[2], view, config) if config.head.warm_start else None
     state, action = _normalisers(view, warm)
@@ -178,7 +185,7 @@ def prepare(config: TrainConfig, progress: Progress | None = None) -> Run:
     wrapped, optimizer = accelerator.prepare(model, torch.optim.AdamW(groups, betas=(0.9, 0.98)))
     del wrapped
     sampler = EpisodeSampler(data.rows, config.batch, config.seed)
-    description = _describe(config, view, loaded[2], state, action)
+    description = _describe(config, view, contract, loaded[2], state, action)
     average = {name: p.detach().clone() for name, p in trained.items()}
     run = Run(config, loaded[2], model, data, sampler, description, accelerator, optimizer, trained, average)
     _restore(run)

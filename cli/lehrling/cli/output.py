@@ -1,0 +1,92 @@
+"""What every verb shares: JSON alone on stdout, progress and errors on stderr, exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import typer
+
+DONE, FAILED, USAGE, LOSS, INTERRUPTED = 0, 1, 2, 3, 130
+_debug = False
+
+
+def set_debug(wanted: bool) -> None:
+    """Switch tracebacks on or off."""
+    global _debug  # noqa: PLW0603
+    _debug = wanted
+
+
+def print_json(data: object) -> None:
+    """Print one JSON document on stdout."""
+    sys.stdout.write(json.dumps(data, indent=1) + "\n")
+
+
+def say(text: str) -> None:
+    """Print a line for people on stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def show(table: object) -> None:
+    """Print a rich renderable on stdout."""
+    from rich.console import Console
+
+    Console(soft_wrap=False).print(table)
+
+
+def _fail(error: BaseException, code: int, text: str) -> int:
+    if _debug:
+        traceback.print_exception(error)
+    say(f"lehrling: {text}")
+    return code
+
+
+def guarded(action: Callable[[], object]) -> int:
+    """Run a command line and return its exit code; no traceback without --debug."""
+    try:
+        result = action()
+    except click.exceptions.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except typer.Exit as error:
+        return error.exit_code
+    except KeyboardInterrupt as error:
+        return _fail(error, INTERRUPTED, "interrupted; what was finished before stays")
+    except BrokenPipeError:
+        return DONE
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if isinstance(code, int):
+            return _fail(error, code, str(error))
+        return _fail(error, FAILED, f"{type(error).__name__}: {error}. This is a bug; run again with --debug.")
+    return result if isinstance(result, int) else DONE
+
+
+@contextmanager
+def progress(description: str, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on stderr; yields `update(done, total, note="")`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task(description, total=None, note="")
+
+        def update(done: int, total: int, note: str = "", name: str | None = None) -> None:
+            bar.update(task, completed=done, total=total, note=note, description=name or description)
+
+        yield update

@@ -1,0 +1,60 @@
+"""`lehrling sim`: list tasks, generate demonstrations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lehrling.cli.output import print_json, progress, say, show
+
+sim = typer.Typer(help="Simulate: tasks and demonstrations.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+@sim.command("tasks")
+def tasks(json_: Json = False) -> None:
+    """List the tasks and the robots that can do them."""
+    from lehrling.sim.robots import ROBOTS
+    from lehrling.sim.tasks import TASKS
+
+    if json_:
+        summaries = {name: task.summary for name, task in sorted(TASKS.items())}
+        print_json({"tasks": summaries, "robots": sorted(ROBOTS)})
+        return
+    from rich.table import Table
+
+    table = Table("task", "what is to be done", "time limit", "robots")
+    for name, task in sorted(TASKS.items()):
+        table.add_row(name, task.summary, f"{task.time_limit_s:g} s", ", ".join(sorted(ROBOTS)))
+    show(table)
+
+
+@sim.command("generate")
+def generate_(
+    dataset: Annotated[Path, typer.Argument(help="Dataset directory; created if absent.")],
+    task: Annotated[str, typer.Option("--task", help="Task, see `lehrling sim tasks`.")],
+    robot: Annotated[str, typer.Option("--robot", help="Robot.")] = "arm6",
+    episodes: Annotated[int, typer.Option("--episodes", min=1, help="Number of episodes.")] = 10,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="First seed; one episode per seed from here.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    size: Annotated[int, typer.Option("--size", min=16, max=1024, help="Camera images, pixels.")] = 96,
+    json_: Json = False,
+) -> None:
+    """Let the scripted expert demonstrate; seeds that are there already are kept."""
+    from lehrling.sim.generate import generate
+
+    with progress("demonstrations") as update:
+        seeds = range(seed, seed + episodes)
+        report = generate(dataset, task, robot, seeds, workers=workers, image_px=size, progress=update)
+    if json_:
+        facts = {"made": list(report.made), "kept": list(report.kept), "successes": report.successes}
+        print_json({"dataset": str(dataset), **facts})
+    else:
+        say(f"{len(report.made)} new episodes ({report.successes} successful), {len(report.kept)} kept, in {dataset}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs."""
+    app.add_typer(sim, name="sim")
