@@ -1,0 +1,156 @@
+"""The main job once: demonstrations, dataset, view, LoRA, evaluation, report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lehrling.cli.output import progress, say, show
+
+if TYPE_CHECKING:
+    from lehrling.training.config import TrainConfig
+    from lehrling.training.evaluate import EvaluationReport
+    from lehrling.training.trainer import TrainResult
+
+TASK, ROBOT = "kitting", "arm6"
+RATE_HZ, IMAGE_PX = 10.0, 96
+FIRST_DEMONSTRATION, FIRST_EVALUATION = 0, 500_000
+OWN = ("demo.zarr", "train", "evaluation", "report.html", "report.json")
+
+
+@dataclass
+class DemoPlan:
+    """How much of everything; `seconds` collects what each part took."""
+
+    out: Path
+    episodes: int
+    steps: int
+    seeds: int
+    workers: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Time one part."""
+        begun = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - begun, 2)
+
+    @property
+    def dataset(self) -> Path:
+        """Where the demonstrations go."""
+        return self.out / "demo.zarr"
+
+
+def demo_config(plan: DemoPlan) -> TrainConfig:
+    """Return the demo's training configuration."""
+    from lehrling.training.config import parse_config
+
+    return parse_config(
+        {
+            "dataset": str(plan.dataset),
+            "view": "train",
+            "output": str(plan.out / "train"),
+            "base": {"path": "builtin:base"},
+            "lora": {"rank": 16, "alpha": 32, "rate": 1.5e-3},
+            "head": {"rate": 1e-3},
+            "steps": plan.steps,
+            "batch": 64,
+            "state_noise": 0.02,
+            "checkpoint_every": max(1, plan.steps // 4),
+            "threads": 2,
+        }
+    )
+
+
+def _demonstrate(plan: DemoPlan) -> None:
+    from lehrling.sim.generate import generate
+
+    seeds = range(FIRST_DEMONSTRATION, FIRST_DEMONSTRATION + plan.episodes)
+    with plan.timed("demonstrations"), progress("demonstrations") as update:
+        generate(plan.dataset, TASK, ROBOT, seeds, workers=plan.workers, image_px=IMAGE_PX, progress=update)
+
+
+def _train(plan: DemoPlan) -> TrainResult:
+    from lehrling.cli.views import make_view
+    from lehrling.training.trainer import train
+
+    with plan.timed("view"), progress("view") as update:
+        make_view(plan.dataset, "train", RATE_HZ, IMAGE_PX, None, update)
+    with plan.timed("training"), progress("features") as update:
+        return train(
+            demo_config(plan),
+            progress=lambda phase, done, total, loss: update(
+                done, total, "" if loss != loss else f"loss {loss:.4f}", phase
+            ),
+        )
+
+
+def _evaluate(plan: DemoPlan, result: TrainResult) -> tuple[EvaluationReport, list[Path]]:
+    from lehrling.training.evaluate import EvaluationPlan, evaluate, film, held_out, write_report
+
+    seeds = tuple(range(FIRST_EVALUATION, FIRST_EVALUATION + plan.seeds))
+    held_out(seeds, range(FIRST_DEMONSTRATION, FIRST_DEMONSTRATION + plan.episodes))
+    wanted = EvaluationPlan(result.policy, result.initial, TASK, ROBOT, seeds, workers=plan.workers)
+    with plan.timed("evaluation"), progress("rollouts") as update:
+        report = evaluate(wanted, progress=update)
+    folder = plan.out / "evaluation"
+    write_report(report, folder)
+    with plan.timed("films"):
+        films = film(report, folder / "films")
+    return report, films
+
+
+def _facts(plan: DemoPlan, result: TrainResult, report: EvaluationReport) -> dict[str, Any]:
+    from lehrling.datasets.dataset import Dataset
+    from lehrling.datasets.inspect import summarise
+    from lehrling.training.artefact import read_description
+
+    summary = summarise(Dataset.open(plan.dataset))
+    training = result.to_json()
+    evaluation = report.to_json()
+    rollouts = evaluation.pop("rollouts")
+    return {
+        "episodes": summary.episodes,
+        "frames": summary.frames,
+        "dataset_bytes": summary.bytes,
+        "base": read_description(result.policy).base,
+        "training": {
+            key: training[key]
+            for key in (
+                "steps", "seconds", "first_loss", "last_loss", "trainable_parameters", "total_parameters", "samples_per_s",
+            )
+        },
+        "evaluation": evaluation,
+        "rollouts": rollouts,
+        "seconds": plan.seconds,
+    }  # fmt: skip
+
+
+def run_demo(plan: DemoPlan) -> dict[str, Any]:
+    """Run every part and write `report.html` and `report.json`; return the latter.
+
+    An earlier demo in the same directory is replaced; nothing else there is touched.
+    """
+    from lehrling.cli.demo_report import write_html
+    from lehrling.cli.tables import rates_table
+
+    plan.out.mkdir(parents=True, exist_ok=True)
+    for name in OWN:
+        path = plan.out / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    _demonstrate(plan)
+    result = _train(plan)
+    report, films = _evaluate(plan, result)
+    facts = _facts(plan, result, report)
+    (plan.out / "report.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_html(plan.out, report, films, facts)
+    show(rates_table(facts["evaluation"], report.plan.actors))
+    say(f"Look at {plan.out / 'report.html'} and {plan.out / 'report.json'}.")
+    return facts
