@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lehrling.datasets.dataset import create_dataset
 from recordings import add_episode
+
+from lehrling.datasets.dataset import create_dataset
 
 
 @pytest.fixture

@@ -112,9 +112,7 @@ def test_previous_equals_the_obvious_search(
     assert found.row.tolist() == expected
     ages = [NO_AGE if n == NO_ROW else t - rows[n].stamp for t, n in zip(at, expected, strict=True)]
     assert found.age_ns.tolist() == ages
-    assert found.valid.tolist() == [
-        age != NO_AGE and (max_age is None or abs(age) <= max_age) for age in ages
-    ]
+    assert found.valid.tolist() == [age != NO_AGE and (max_age is None or abs(age) <= max_age) for age in ages]
 
 
 @property_test
@@ -123,9 +121,7 @@ def test_nearest_equals_the_obvious_search(
     rows: list[Row], at: list[int], latency_ns: int, delay_ns: int, causal: bool
 ) -> None:
     received = receipts(rows) if causal else None
-    found = nearest_index(
-        stamps(rows), ints(at), received_ns=received, latency_ns=latency_ns, delay_ns=delay_ns
-    )
+    found = nearest_index(stamps(rows), ints(at), received_ns=received, latency_ns=latency_ns, delay_ns=delay_ns)
     assert found.row.tolist() == [slow_nearest(rows, t, latency_ns, delay_ns, causal) for t in at]
 
 
@@ -136,9 +132,7 @@ def test_linear_equals_the_obvious_interpolation(
 ) -> None:
     value = np.arange(len(rows), dtype=np.float64)[:, None]
     received = receipts(rows) if causal else None
-    found = linear(
-        stamps(rows), value, ints(at), received_ns=received, latency_ns=latency_ns, delay_ns=delay_ns
-    )
+    found = linear(stamps(rows), value, ints(at), received_ns=received, latency_ns=latency_ns, delay_ns=delay_ns)
     for t, got, age, valid in zip(at, found.value[:, 0], found.age_ns, found.valid, strict=True):
         expected, stamp = slow_linear(rows, t, latency_ns, delay_ns, causal)
         assert valid == (not math.isnan(expected))

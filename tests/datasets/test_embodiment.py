@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from lehrling.datasets.embodiment import load_embodiment, parse_embodiment, shipped_embodiments
 from lehrling.datasets.errors import InputError
 

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recordings import ARM6, MS, add_episode, meta, record, write_rows
+
 from lehrling.datasets import messages
 from lehrling.datasets.dataset import Dataset, create_dataset
 from lehrling.datasets.errors import DamageError, InputError, LockedError, StorageError
 from lehrling.datasets.journal import JournalWriter
 from lehrling.datasets.journal_read import read_journal
 from lehrling.datasets.manifest import MANIFEST, read_manifest
-from recordings import ARM6, MS, add_episode, meta, record, write_rows
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -201,21 +202,28 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mount = tmp_path / "disk"
     mount.mkdir()
     tool = shutil.which("mount")
-    done = subprocess.run([tool or "true", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(mount)], capture_output=True)
+    done = subprocess.run(
+        [tool or "true", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(mount)], capture_output=True, check=False
+    )
     if tool is None or done.returncode != 0 or not os.path.ismount(mount):
         pytest.skip("a tmpfs cannot be mounted here")
     yield mount
     subprocess.run(["umount", str(mount)], check=True)
 
 
+def record_until_it_fails(root: Path) -> None:
+    with JournalWriter(root, meta("big"), ARM6, 0.01) as journal:
+        for second in range(500):
+            write_rows(journal, 1.0, start_ns=10**18 + second * 1000 * MS)
+            time.sleep(0.02)
+
+
 def test_a_full_disk_while_recording_is_named_and_loses_nothing_sealed(small_disk: Path) -> None:
     root = small_disk / "plant.zarr"
     create_dataset(root)
     add_episode(root, "one")
-    with pytest.raises(StorageError, match="No space left"), JournalWriter(root, meta("big"), ARM6, 0.01) as journal:
-        for second in range(500):
-            write_rows(journal, 1.0, start_ns=10**18 + second * 1000 * MS)
-            time.sleep(0.02)
+    with pytest.raises(StorageError, match="No space left"):
+        record_until_it_fails(root)
     assert Dataset.open(root).verify().whole
     with pytest.raises(StorageError, match="No space left"):
         Dataset.open_for_writing(root)
@@ -302,7 +310,9 @@ def test_a_symbolic_link_in_a_dataset_is_refused(sealed: Path, tmp_path: Path) -
         ({"shape": [-1, 7]}, "beyond any episode"),
     ],
 )
-def test_hostile_array_metadata_is_refused_before_zarr_sees_it(sealed: Path, change: dict[str, object], reason: str) -> None:
+def test_hostile_array_metadata_is_refused_before_zarr_sees_it(
+    sealed: Path, change: dict[str, object], reason: str
+) -> None:
     path = sealed / "episodes" / "one" / "joint_position" / "value" / "zarr.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(InputError, match=reason):

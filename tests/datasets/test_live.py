@@ -81,9 +81,7 @@ def check_replay(root: Path, wanted: ViewSpec, latency_ns: int) -> int:
 
 
 @pytest.mark.parametrize("wanted", SPECS)
-def test_a_replayed_episode_gives_the_observations_of_the_view_bit_for_bit(
-    tmp_path: Path, wanted: ViewSpec
-) -> None:
+def test_a_replayed_episode_gives_the_observations_of_the_view_bit_for_bit(tmp_path: Path, wanted: ViewSpec) -> None:
     root = tmp_path / "plant.zarr"
     record(root, "a", arm_messages(1))
     record(root, "b", arm_messages(2, frames=8))

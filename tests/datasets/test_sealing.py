@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from recordings import ARM6, MS, add_episode, jpeg, meta, record, write_rows
+
 from lehrling.datasets import messages
 from lehrling.datasets.dataset import Dataset, create_dataset
 from lehrling.datasets.embodiment import Embodiment, load_embodiment
@@ -17,7 +19,6 @@ from lehrling.datasets.errors import DamageError, InputError
 from lehrling.datasets.journal import EpisodeMeta, JournalWriter
 from lehrling.datasets.journal_read import read_journal
 from lehrling.datasets.sealer import seal
-from recordings import ARM6, MS, add_episode, jpeg, meta, record, write_rows
 
 
 def test_values_and_stamps_are_identical_to_what_was_sent(sealed: Path) -> None:
@@ -118,7 +119,9 @@ def test_the_manifest_tells_rates_gaps_and_drops(root: Path) -> None:
 
 def test_a_partial_joint_state_gives_masked_rows_in_the_contracts_order(root: Path) -> None:
     with JournalWriter(root, meta("one"), ARM6) as journal:
-        journal.write("/joint_states", messages.joint_state(["gripper", "joint2"], [0.05, 2.0], [], [], 5), received_ns=6)
+        journal.write(
+            "/joint_states", messages.joint_state(["gripper", "joint2"], [0.05, 2.0], [], [], 5), received_ns=6
+        )
         journal.close("unknown", "test")
     seal(root, "one")
     with Dataset.open_for_writing(root) as dataset:
@@ -132,7 +135,7 @@ def test_an_unknown_joint_is_refused_by_name_and_the_journal_is_kept(root: Path)
     with JournalWriter(root, meta("one"), ARM6) as journal:
         journal.write("/joint_states", messages.joint_state(["elbow"], [1.0], [], [], 5), received_ns=6)
         journal.close("unknown", "test")
-    with pytest.raises(InputError, match="'elbow', which stream 'joint_position'"):
+    with pytest.raises(InputError, match=r"'elbow', which stream 'joint_position'"):
         seal(root, "one")
     with Dataset.open_for_writing(root) as dataset:
         assert dataset.records["one"].status == "quarantined"
@@ -146,7 +149,7 @@ def test_a_frame_of_another_kind_is_refused(root: Path) -> None:
     with JournalWriter(root, meta("one"), ARM6) as journal:
         journal.write("/front/image_raw/compressed", messages.encode(png), received_ns=6)
         journal.close("unknown", "test")
-    with pytest.raises(InputError, match="expected JPEG in a CompressedImage, got png"):
+    with pytest.raises(InputError, match=r"expected JPEG in a CompressedImage, got png"):
         seal(root, "one")
 
 
@@ -223,7 +226,7 @@ def test_one_flipped_bit_is_found_and_the_episode_quarantined(sealed: Path) -> N
         assert report.lossy
     dataset = Dataset.open(sealed)
     assert [episode.id for episode in dataset.episodes()] == ["two"]
-    with pytest.raises(InputError, match="quarantined: .*other content"):
+    with pytest.raises(InputError, match=r"quarantined: .*other content"):
         dataset.episode("one")
 
 

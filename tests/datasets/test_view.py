@@ -74,9 +74,7 @@ def test_a_view_joins_the_episodes_that_did_not_fail(root: Path) -> None:
     assert view.action.shape == (len(view), 4)
     assert view.state.dtype == view.action.dtype == np.float32
     assert view.valid.all()
-    assert view.episode_index.tolist() == [0] * view.episodes[0].stop + [1] * (
-        len(view) - view.episodes[1].start
-    )
+    assert view.episode_index.tolist() == [0] * view.episodes[0].stop + [1] * (len(view) - view.episodes[1].start)
     assert view.skipped == {}
     assert view.stale == ""
 
@@ -157,9 +155,7 @@ def test_statistics_are_of_all_rows(root: Path) -> None:
         assert got["min"].tolist() == values.min(axis=0).tolist()
 
 
-def test_the_same_episodes_and_specification_give_the_same_bytes(
-    root: Path, plant: Path, tmp_path: Path
-) -> None:
+def test_the_same_episodes_and_specification_give_the_same_bytes(root: Path, plant: Path, tmp_path: Path) -> None:
     other = shutil.copytree(plant, tmp_path / "other.zarr")
     assert content(build(root).directory) == content(build(other).directory)
 
@@ -210,9 +206,7 @@ def test_a_damaged_view_is_not_copied_from(root: Path) -> None:
     shard.write_bytes(b"x" * shard.stat().st_size)
     with pytest.raises(DamageError):
         View(view.directory).images("front")[0]
-    assert View(view.directory).verify() == [
-        "images/front/c/0/0/0/0 has other content than when it was sealed"
-    ]
+    assert View(view.directory).verify() == ["images/front/c/0/0/0/0 has other content than when it was sealed"]
     assert content(build(root).directory) == good
 
 
@@ -234,9 +228,7 @@ def test_a_missing_chunk_is_refused_even_without_asking_the_inventory(root: Path
 def test_a_command_of_zero_is_stored_not_left_out(tmp_path: Path) -> None:
     root = tmp_path / "zero.zarr"
     record(root, "z", arm_messages(0, steps=20))
-    spec = ARM.model_copy(
-        update={"action": (Field(stream="tcp_command", select=("qx",), alignment="nearest"),)}
-    )
+    spec = ARM.model_copy(update={"action": (Field(stream="tcp_command", select=("qx",), alignment="nearest"),)})
     view = build(root, spec)
     assert (view.action == 0).all()
     assert (view.directory / "action" / "c" / "0" / "0").is_file()
@@ -356,6 +348,9 @@ def test_statistics_of_relative_actions_are_of_their_chunks(root: Path) -> None:
     view = build(root, spec)
     chunks = chunk_indices(view, np.arange(len(view)), 4)
     relative = (view.action[chunks.index] - view.state[:, None])[~chunks.is_pad]
+    chunk = view.codec.encode(view.action[chunks.index], view.state)
+    assert (chunk[~chunks.is_pad] == relative).all()
+    assert view.codec.decode(chunk, view.state) == pytest.approx(view.action[chunks.index], abs=1e-4)
     assert view.statistics["action_chunk"]["max"] == pytest.approx(relative.max(axis=0))
     assert view.statistics["action"]["max"].tolist() == view.action.max(axis=0).tolist()
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from numpy.typing import NDArray
+
 from lehrling.datasets.errors import InputError
 from lehrling.sim.env import TaskEnv
 from lehrling.sim.tasks import TASKS
@@ -82,7 +85,7 @@ def test_doing_nothing_earns_nothing_and_ends_at_the_time_limit(env: TaskEnv) ->
 
 
 @pytest.mark.parametrize("bad", [np.zeros(3), np.array([np.nan, 0, 0, 0]), np.array([0.4, np.inf, 0, 1])])
-def test_a_malformed_action_is_refused(env: TaskEnv, bad: np.ndarray) -> None:
+def test_a_malformed_action_is_refused(env: TaskEnv, bad: NDArray[Any]) -> None:
     env.reset(seed=0)
     with pytest.raises(InputError, match="finite action of shape"):
         env.advance(bad.astype(np.float32))

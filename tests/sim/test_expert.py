@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from lehrling.sim.disturbance import Disturbance
 from lehrling.sim.expert import Expert
 from lehrling.sim.robots import ROBOTS, arm6_tool_down

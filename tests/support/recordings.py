@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
+
 from lehrling.datasets import messages
 from lehrling.datasets.dataset import Dataset
 from lehrling.datasets.embodiment import load_embodiment
@@ -22,7 +23,7 @@ def meta(name: str, *, origin: str = "robot", seed: int | None = None) -> Episod
 def jpeg(index: int, height: int = 96, width: int = 96) -> bytes:
     rng = np.random.default_rng(index)
     small = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(small.repeat(8, 0).repeat(8, 1)), quality=90)
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(small.repeat(8, 0).repeat(8, 1)), quality=90))
 
 
 def write_rows(journal: JournalWriter, seconds: float = 0.5, *, start_ns: int = 10**18) -> None:

@@ -46,19 +46,13 @@ def arm_messages(seed: int, steps: int = 40, frames: int | None = None) -> list[
         stamp = tick * 10 * MS
         received = stamp + 2 * MS + int(rng.integers(0, 8 * MS))
         position = np.sin(tick / 50 + np.arange(7)) + seed
-        out.append(
-            Message(
-                received, "/joint_states", messages.joint_state(JOINTS, position, position * 2, [], stamp)
-            )
-        )
+        out.append(Message(received, "/joint_states", messages.joint_state(JOINTS, position, position * 2, [], stamp)))
         quaternion = np.array([0.0, 1.0, 0.0, 0.0])
         pose = messages.pose_stamped(position[:3], quaternion, stamp, "cell")
         out.append(Message(received, "/tcp_pose", pose))
     for tick in range(steps):
         stamp = tick * 50 * MS
-        command = messages.pose_stamped(
-            np.full(3, tick + 100.0 * seed), np.array([0, 1.0, 0, 0]), stamp, "cell"
-        )
+        command = messages.pose_stamped(np.full(3, tick + 100.0 * seed), np.array([0, 1.0, 0, 0]), stamp, "cell")
         out.append(Message(stamp, "/tcp_command", command))
         gripper = messages.joint_state(["gripper"], [1.0 if tick % 2 else -1.0], [], [], stamp)
         out.append(Message(stamp, "/gripper_command", gripper))

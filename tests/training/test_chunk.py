@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+
 from lehrling.datasets.errors import InputError
 from lehrling.training.chunk import ChunkRunner, interpolate
 
 
-def chunk(start: int, length: int = 8) -> np.ndarray:
+def chunk(start: int, length: int = 8) -> NDArray[Any]:
     return np.arange(start, start + length, dtype=np.float32)[:, None].repeat(2, axis=1)
 
 
@@ -47,7 +51,7 @@ def test_a_chunk_wholly_in_the_past_or_from_the_future_is_refused() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.zeros((7, 2)), np.zeros(8), np.full((8, 2), np.nan)])
-def test_a_malformed_chunk_is_refused(bad: np.ndarray) -> None:
+def test_a_malformed_chunk_is_refused(bad: NDArray[Any]) -> None:
     with pytest.raises(InputError, match="finite chunk of 8 rows"):
         ChunkRunner(8, 4).push(bad.astype(np.float32))
 

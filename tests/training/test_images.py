@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from lehrling.training.families import FAMILIES
-from lehrling.training.images import PixelSpec, model_inputs
+from numpy.typing import NDArray
 from PIL import Image
 
+from lehrling.training.families import FAMILIES
+from lehrling.training.images import PixelSpec, model_inputs
 
-def pictures(count: int, px: int) -> np.ndarray:
+
+def pictures(count: int, px: int) -> NDArray[Any]:
     return np.random.default_rng(0).integers(0, 256, (count, px, px, 3), dtype=np.uint8)
 
 
@@ -42,7 +46,10 @@ def test_whole_images_equal_internvls_processor() -> None:
 
     family = FAMILIES["internvl"]
     processor = GotOcr2ImageProcessor(
-        size={"height": 96, "width": 96}, crop_to_patches=False, image_mean=list(family.mean), image_std=list(family.std)
+        size={"height": 96, "width": 96},
+        crop_to_patches=False,
+        image_mean=list(family.mean),
+        image_std=list(family.std),
     )
     images = pictures(2, 96)
     wanted = processor([Image.fromarray(image) for image in images], return_tensors="pt")["pixel_values"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from lehrling.datasets.errors import InputError
 from lehrling.training.config import LoraSettings
 from lehrling.training.heads import masked_l1, step_embedding
@@ -91,7 +92,7 @@ def lora_step(model: PolicyModel) -> float:
     optimizer = torch.optim.AdamW(trained, lr=1e-3)
     wanted, mask = torch.zeros(3, 8, 4), torch.ones(3, 8, dtype=torch.bool)
     loss = masked_l1(model(*observations()), wanted, mask)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return float(loss.detach())
 

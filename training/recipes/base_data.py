@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lehrling.sim.cameras import project
 from lehrling.sim.disturbance import Disturbance
 from lehrling.sim.expert import Expert
@@ -18,18 +21,17 @@ from lehrling.sim.seeding import Seeds
 from lehrling.sim.tasks import TASKS, task_named
 from lehrling.sim.tasks.base import COLOURS, Task
 from lehrling.sim.world import World
-from numpy.typing import NDArray
 
 PX, GRID, CHUNK = 96, 6, 8
 CAMERAS = ("front", "wrist")
 AFTER_DONE_ROWS = 6
-Rows = dict[str, list[NDArray[np.generic]]]
+Rows = dict[str, list[NDArray[Any]]]
 
 
 def pooled(mask: NDArray[np.bool_]) -> NDArray[np.float16]:
     """Return the covered share per visual token (GRID * GRID,) of a (PX, PX) mask."""
     cell = PX // GRID
-    return mask.reshape(GRID, cell, GRID, cell).mean(axis=(1, 3)).reshape(-1).astype(np.float16)
+    return np.asarray(mask.reshape(GRID, cell, GRID, cell).mean(axis=(1, 3)).reshape(-1), dtype=np.float16)
 
 
 def place_token(world: World, task: Task, camera: str) -> NDArray[np.float16]:
@@ -93,8 +95,8 @@ def episode(world: World, seed: int, rows: Rows, texts: list[str]) -> None:
     last = len(commands) - 1
     for row in range(len(rows["state"]) - start):
         rows["chunk"].append(np.stack([commands[min(row + h, last)] for h in range(CHUNK)]))
-        rows["task"].append(np.int8(seed % len(names)))
-        rows["text"].append(np.int32(len(texts)))
+        rows["task"].append(np.array(seed % len(names), dtype=np.int8))
+        rows["text"].append(np.array(len(texts), dtype=np.int32))
     texts.append(task.goal.instruction)
 
 

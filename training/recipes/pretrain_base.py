@@ -16,9 +16,14 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
 from lehrling.sim.tasks import TASKS
 from lehrling.sim.tasks.base import COLOURS
 from lehrling.sim.world import WORKSPACE_HIGH, WORKSPACE_LOW
@@ -28,8 +33,6 @@ from lehrling.training.policy_model import PolicyModel, pixel_spec, text_width
 from lehrling.training.prompt import Prompt
 from lehrling.training.tiny import Size, tiny_backbone
 from lehrling.training.tokenizer import make_tokenizer
-from torch import Tensor, nn
-from torch.nn import functional
 
 HELD_OUT_TASK = "kitting"
 SIZE = Size(160, 4, 4, 448, 144, 4, 4, 432, patch=16, merge=1, image_px=96)
@@ -54,9 +57,9 @@ class Probes(nn.Module):
 class Frames:
     """All shards' rows; images stay on disk."""
 
-    arrays: dict[str, list[np.ndarray]]
+    arrays: dict[str, list[NDArray[Any]]]
     texts: list[list[str]]
-    starts: np.ndarray
+    starts: NDArray[Any]
 
     @classmethod
     def open(cls, shards: list[Path]) -> Frames:
@@ -70,7 +73,7 @@ class Frames:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def batch(self, rows: np.ndarray) -> tuple[dict[str, Tensor], list[str]]:
+    def batch(self, rows: NDArray[Any]) -> tuple[dict[str, Tensor], list[str]]:
         """Return the rows as tensors, and their instructions."""
         shard = np.searchsorted(self.starts, rows, side="right") - 1
         pairs = list(zip(shard.tolist(), (rows - self.starts[shard]).tolist(), strict=True))
@@ -166,7 +169,7 @@ def main() -> None:
         terms = losses(model, probes, batch, texts)
         loss = torch.stack([v for k, v in terms.items() if not k.startswith("_")]).sum()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         step += 1
@@ -181,7 +184,9 @@ def main() -> None:
                 scores = [losses(model, probes, *test) for test in tests]
             means = {k: float(torch.stack([s[k] for s in scores]).mean()) for k in scores[0]}
             report(step, spent, means, args.batch, "held out")
-            facts = {"recipe": {"steps": step, "minutes": round(spent, 1), "frames": len(frames), "held_out": means}}
+            facts: dict[str, object] = {
+                "recipe": {"steps": step, "minutes": round(spent, 1), "frames": len(frames), "held_out": means}
+            }
             save(args.out, model, facts)
 
 

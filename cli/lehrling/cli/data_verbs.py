@@ -56,10 +56,7 @@ def repair(dataset: DatasetPath, json_: Json = False) -> None:
     with Dataset.open_for_writing(dataset) as opened:
         first = opened.repaired
         report = opened.repair(deep=True)
-    facts = {
-        key: [*value, *report.to_json()[key]] if isinstance(value, list) else {**value, **report.to_json()[key]}
-        for key, value in first.to_json().items()
-    }
+    facts = first.merged(report).to_json()
     if json_:
         print_json(facts)
     else:

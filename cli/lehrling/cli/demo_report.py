@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from lehrling.datasets.dataset import Dataset
-from lehrling.training.metrics import read_metrics
 
 from lehrling.cli import page, plots
+from lehrling.datasets.dataset import Dataset
+from lehrling.training.metrics import read_metrics
 
 if TYPE_CHECKING:
     from lehrling.datasets.episode import Episode
@@ -44,6 +44,7 @@ def _percent(rate: dict[str, Any]) -> str:
 
 def _cards(facts: dict[str, Any]) -> str:
     training, evaluation = facts["training"], facts["evaluation"]
+    trained = training["trainable_parameters"]
     return page.cards(
         [
             ("success rate, tuned (95 % interval)", _percent(evaluation["tuned"])),
@@ -52,7 +53,7 @@ def _cards(facts: dict[str, Any]) -> str:
             ("demonstrations", f"{facts['episodes']}"),
             ("camera frames", f"{facts['frames']}"),
             ("dataset", f"{facts['dataset_bytes'] / 1e6:.1f} MB"),
-            ("parameters trained", f"{training['trainable_parameters'] / 1e3:.0f} k of {training['total_parameters'] / 1e6:.2f} M"),
+            ("parameters trained", f"{trained / 1e3:.0f} k of {training['total_parameters'] / 1e6:.2f} M"),
             ("training", f"{training['steps']} steps, {training['seconds']:.0f} s"),
         ]
     )  # fmt: skip
@@ -77,12 +78,13 @@ def write_html(out: Path, report: EvaluationReport, films: list[Path], facts: di
     episode = Dataset.open(out / "demo.zarr").episodes()[0]
     metrics = read_metrics(out / "train" / "metrics.jsonl")
     curve = plots.loss_curve([int(row["step"]) for row in metrics], [row["loss"] for row in metrics])
-    rates = {actor: report.rate(actor) for actor in report.plan.actors}
+    rates = {str(actor): report.rate(actor) for actor in report.plan.actors}
     shown = "".join(page.figure(p.read_bytes(), p.stem.replace("-", ", seed "), kind="image/gif") for p in films)
     times = page.table(["part", "seconds"], [[name, f"{value:.1f}"] for name, value in facts["seconds"].items()])
+    caption = f"{report.plan.task}, {len(report.plan.seeds)} seeds"
     sections = [
         ("In short", _cards(facts)),
-        ("Success rates", page.figure(plots.success_bars(rates), f"{report.plan.task}, {len(report.plan.seeds)} seeds", plot=True)),
+        ("Success rates", page.figure(plots.success_bars(rates), caption, plot=True)),
         ("Rollouts of the tuned policy, failures first", f'<div class="grid">{shown}</div>'),
         ("A demonstration", page.figure(_strip(episode), f"{episode.record.instruction}: front and wrist camera")),
         ("Joints of that demonstration", page.figure(_joints(episode), "as recorded at 100 Hz", plot=True)),

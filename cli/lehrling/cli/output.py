@@ -61,7 +61,7 @@ def guarded(action: Callable[[], object]) -> int:
         return _fail(error, INTERRUPTED, "interrupted; what was finished before stays")
     except BrokenPipeError:
         return DONE
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 — the last line of defence against tracebacks
         code = getattr(error, "exit_code", None)
         if isinstance(code, int):
             return _fail(error, code, str(error))
@@ -73,7 +73,14 @@ def guarded(action: Callable[[], object]) -> int:
 def progress(description: str, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
     """Show a progress bar on stderr; yields `update(done, total, note="")`."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns: tuple[Any, ...] = (
         TextColumn("{task.description}"),

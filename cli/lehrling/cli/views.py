@@ -55,8 +55,9 @@ def load_spec(path: Path) -> ViewSpec:
         InputError: the file is missing or has a wrong key or value; the message names it.
     """
     import yaml
-    from lehrling.datasets.view import ViewSpec
     from pydantic import ValidationError
+
+    from lehrling.datasets.view import ViewSpec
 
     if not path.is_file() or path.stat().st_size > SPEC_BYTES_MAX:
         raise InputError(f"Expected a view specification (YAML) at {path}, but there is no such file of that size.")

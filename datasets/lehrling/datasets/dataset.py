@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -50,6 +50,16 @@ class RepairReport:
         """Whether something recorded could not be saved."""
         return bool(self.losses or self.quarantined)
 
+    def merged(self, later: RepairReport) -> RepairReport:
+        """Return both reports as one."""
+        return RepairReport(
+            self.sealed + later.sealed,
+            self.discarded + later.discarded,
+            (self.quarantined or {}) | (later.quarantined or {}),
+            self.mended + later.mended,
+            self.losses + later.losses,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the report for `--json`."""
         return {
@@ -59,6 +69,16 @@ class RepairReport:
             "mended": list(self.mended),
             "losses": list(self.losses),
         }
+
+
+@dataclass
+class _Outcome:
+    """A repair in the making."""
+
+    sealed: list[str] = field(default_factory=list)
+    discarded: list[str] = field(default_factory=list)
+    quarantined: dict[str, str] = field(default_factory=dict)
+    losses: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -285,29 +305,39 @@ class Dataset:
             if record.status == "purged" and self._remove_purged(name):
                 mended.append(f"finished purging {name}")
         mended += self._sweep()
-        sealed, discarded, quarantined, losses = [], [], {}, []
+        outcome = _Outcome()
         for name in self.unfinished():
-            try:
-                verdict = self._finish(name)
-            except StorageError:
-                raise
-            except LehrlingError as error:
-                self.quarantine(name, str(error))
-                self._set_aside(name)
-                quarantined[name] = str(error)
-                continue
-            if verdict is None:
-                discarded.append(name)
-            elif verdict:
-                sealed.append(name)
-                losses += [f"{name}: {loss}" for loss in self.records[name].losses]
+            self._settle(name, outcome)
         if deep:
             for name, found in self.verify().problems.items():
                 if self.records[name].status == "sealed":
                     self.quarantine(name, found[0])
-                    quarantined[name] = "; ".join(found)
-        self.repaired = RepairReport(tuple(sealed), tuple(discarded), quarantined, tuple(mended), tuple(losses))
+                    outcome.quarantined[name] = "; ".join(found)
+        self.repaired = RepairReport(
+            tuple(outcome.sealed),
+            tuple(outcome.discarded),
+            outcome.quarantined,
+            tuple(mended),
+            tuple(outcome.losses),
+        )
         return self.repaired
+
+    def _settle(self, name: str, outcome: _Outcome) -> None:
+        """Finish one journal, or set it aside where that cannot be done."""
+        try:
+            verdict = self._finish(name)
+        except StorageError:
+            raise
+        except LehrlingError as error:
+            self.quarantine(name, str(error))
+            self._set_aside(name)
+            outcome.quarantined[name] = str(error)
+            return
+        if verdict is None:
+            outcome.discarded.append(name)
+        elif verdict:
+            outcome.sealed.append(name)
+            outcome.losses += [f"{name}: {loss}" for loss in self.records[name].losses]
 
     def _finish(self, name: str) -> bool | None:
         """Finish one journal: True if sealed, False if it was committed already, None if discarded."""

@@ -78,7 +78,7 @@ class _File:
             table = np.array(self.receipts, dtype="<i8").tobytes()
             self.writer.add_message(self.receipts_channel, 0, table, 0, len(self.receipts))
             self.receipts, self.bytes = [], 0
-            self.writer.flush()
+            self.writer.flush()  # type: ignore[no-untyped-call]
         self.stream.flush()
 
     def sync(self) -> None:
@@ -86,7 +86,7 @@ class _File:
 
     def close(self) -> None:
         self.flush()
-        self.writer.finish()
+        self.writer.finish()  # type: ignore[no-untyped-call]
         self.stream.flush()
         os.fsync(self.stream.fileno())
         self.stream.close()

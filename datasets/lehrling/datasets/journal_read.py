@@ -101,7 +101,7 @@ def _read_file(path: Path, contents: JournalContents) -> None:
             for record in reader.records:
                 if isinstance(record, Chunk):
                     _read_chunk(record, channels, contents)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 — damaged bytes raise anything
             if contents.ended or stream.read(1):
                 contents.losses.append(f"{path.name}: {type(error).__name__} after {stream.tell()} bytes")
 

@@ -53,7 +53,9 @@ def decode(cdr: bytes, msgtype: str) -> Any:
     try:
         return _store().deserialize_cdr(cdr, msgtype)
     except Exception as error:
-        raise DamageError(f"Expected a {msgtype}, got {len(cdr)} bytes that are none ({type(error).__name__}).") from error
+        raise DamageError(
+            f"Expected a {msgtype}, got {len(cdr)} bytes that are none ({type(error).__name__})."
+        ) from error
 
 
 def _type(name: str) -> Any:

@@ -13,7 +13,8 @@ from lehrling.datasets.arrays import read_array, write_array, write_depth, write
 from lehrling.datasets.embodiment import IMAGE_KINDS, JOINT_KINDS, Source, Stream
 from lehrling.datasets.frames import JpegFile
 from lehrling.datasets.journal_read import JournalContents, Received
-from lehrling.datasets.messages import decode, definition, field as message_field, image_bytes, numeric_row, stamp_of
+from lehrling.datasets.messages import decode, definition, image_bytes, numeric_row, stamp_of
+from lehrling.datasets.messages import field as message_field
 
 TIMES = ("stamp_ns", "received_ns", "publish_ns", "monotonic_ns", "sequence")
 
@@ -119,8 +120,17 @@ def stream_rows(contents: JournalContents, stream: Stream) -> StreamRows:
         values.append(value)
         masks.append(mask)
         kept.append(received)
-    columns = [_column(kept, name) for name in TIMES[1:]]
-    rows = StreamRows(stream, np.array(stamps, dtype=np.int64), *columns, values, None, stamped)
+    rows = StreamRows(
+        stream,
+        np.array(stamps, dtype=np.int64),
+        _column(kept, "received_ns"),
+        _column(kept, "publish_ns"),
+        _column(kept, "monotonic_ns"),
+        _column(kept, "sequence"),
+        values,
+        None,
+        stamped,
+    )
     if stream.kind == "raw":
         rows.definitions = {source.type: definition(source.type) for source in sources}
     if stream.kind not in (*IMAGE_KINDS, "ragged", "raw"):

@@ -20,8 +20,15 @@ def stream_timing(stamp_ns: Times, received_ns: Times, sequence: Times) -> Strea
     gaps = np.diff(ordered) / 1e6
     span = float(ordered[-1] - ordered[0]) / 1e9
     rate = (count - 1) / span if span > 0 else 0.0
-    numbers = (rate, float(gaps.mean()), float(gaps.max()), float(gaps.std()), latency)
-    return StreamTiming(count, *(round(number, 4) for number in numbers), dropped(sequence))
+    return StreamTiming(
+        count,
+        round(rate, 4),
+        round(float(gaps.mean()), 4),
+        round(float(gaps.max()), 4),
+        round(float(gaps.std()), 4),
+        round(latency, 4),
+        dropped(sequence),
+    )
 
 
 def dropped(sequence: Times) -> int:

@@ -87,11 +87,7 @@ def _parts(
     dataset: Dataset, records: Sequence[EpisodeRecord], layout: Layout, last: View | None, steps: _Steps
 ) -> list[Part]:
     known = {}
-    if (
-        last is not None
-        and last.spec.hash == layout.spec.hash
-        and last.contract_hash == records[0].contract_hash
-    ):
+    if last is not None and last.spec.hash == layout.spec.hash and last.contract_hash == records[0].contract_hash:
         known = {(episode.id, episode.content_hash): episode for episode in last.episodes}
     parts = []
     for record in records:
@@ -124,6 +120,7 @@ def _write(directory: Path, layout: Layout, key: str, parts: list[Part], steps: 
         frames_per_shard(layout.spec.image_px),
         episodes,
         skipped,
+        layout.codec,
         _statistics(layout, episodes, state, action, valid),
     )
     group = zarr.create_group(directory, zarr_format=3, attributes=meta.to_json())
@@ -170,9 +167,7 @@ def _episodes(parts: list[Part], layout: Layout) -> tuple[ViewEpisode, ...]:
         stop = row + len(part.rows.stamp_ns)
         frames = {camera: (first, first + part.counts[camera]) for camera, first in frame.items()}
         record = part.record
-        episodes.append(
-            ViewEpisode(record.id, row, stop, record.instruction, record.task, record.content_hash, frames)
-        )
+        episodes.append(ViewEpisode(record.id, row, stop, record.instruction, record.task, record.content_hash, frames))
         row, frame = stop, {camera: last for camera, (_, last) in frames.items()}
     return tuple(episodes)
 
@@ -210,16 +205,12 @@ def _replaced(directory: Path) -> Path:
 def _claimed(directory: Path) -> Iterator[None]:
     """Hold the view's lock; tidy what an interrupted build left."""
     directory.parent.mkdir(exist_ok=True)
-    descriptor = os.open(
-        directory.with_name(f".{directory.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
-    )
+    descriptor = os.open(directory.with_name(f".{directory.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise LockedError(
-            f"View {directory.name!r} is being built by another process; wait for it."
-        ) from None
+        raise LockedError(f"View {directory.name!r} is being built by another process; wait for it.") from None
     try:
         if not directory.exists() and _replaced(directory).exists():
             _replaced(directory).rename(directory)

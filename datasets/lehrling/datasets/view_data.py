@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from lehrling.datasets.dataset import Dataset
     from lehrling.datasets.manifest import EpisodeRecord
+    from lehrling.datasets.representation import ActionCodec
     from lehrling.datasets.statistics import Statistics
     from lehrling.datasets.view_spec import ViewSpec
 
@@ -55,9 +56,7 @@ class View:
         for entry in inventory.load(view.directory):
             path = view.directory / entry.path
             if not path.is_file() or path.stat().st_size != entry.size:
-                raise DamageError(
-                    f"Expected {entry.size} bytes at {path}, got a missing or cut file; build it again."
-                )
+                raise DamageError(f"Expected {entry.size} bytes at {path}, got a missing or cut file; build it again.")
         view.stale = _staleness(name, view.meta, dataset.records)
         return view
 
@@ -94,6 +93,11 @@ class View:
         chunks as `ActionCodec` encodes them; `action` itself is always of the rows as stored.
         """
         return self.meta.statistics
+
+    @property
+    def codec(self) -> ActionCodec:
+        """Turns chunks of `action` into what the specification's representation asks for, and back."""
+        return self.meta.codec
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -147,9 +151,7 @@ class View:
             InputError: the view has no such camera.
         """
         if camera not in self.spec.cameras:
-            raise InputError(
-                f"Expected a camera of the view ({', '.join(self.spec.cameras)}), got {camera!r}."
-            )
+            raise InputError(f"Expected a camera of the view ({', '.join(self.spec.cameras)}), got {camera!r}.")
         if camera not in self._frames:
             rows = self._array(f"frame_of_row/{camera}")
             array = self.directory / "images" / camera

@@ -138,9 +138,7 @@ def _codec(contract: Contract, state: tuple[Columns, ...], action: tuple[Columns
             raise InputError(f"Expected a pose for end_effector actions, got {part.stream!r}.")
         columns = tuple(range(start, start + len(part.picks)))
         origin = tuple(range(starts[reference], starts[reference] + sizes[reference]))
-        parts.append(
-            RelativePart("end_effector" if kind == "end_effector" else "chunk_relative", columns, origin)
-        )
+        parts.append(RelativePart("end_effector" if kind == "end_effector" else "chunk_relative", columns, origin))
     return ActionCodec(tuple(parts))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from lehrling.datasets.errors import DamageError, InputError
+from lehrling.datasets.representation import ActionCodec, RelativePart
 from lehrling.datasets.view_spec import VIEW_FORMAT, ViewSpec
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class ViewMeta:
         sources: names of the columns of `age_ns`.
         per_shard: frames in one shard.
         skipped: episodes without any row, and why.
+        codec: what actions are relative to.
         statistics: by group: state, action, and action_chunk where actions are relative to a chunk's start.
     """
 
@@ -61,6 +63,7 @@ class ViewMeta:
     per_shard: int
     episodes: tuple[ViewEpisode, ...]
     skipped: dict[str, str]
+    codec: ActionCodec
     statistics: dict[str, Statistics]
 
     def to_json(self) -> dict[str, Any]:
@@ -80,6 +83,7 @@ class ViewMeta:
             "per_shard": self.per_shard,
             "episodes": [asdict(episode) for episode in self.episodes],
             "skipped": self.skipped,
+            "relative": [asdict(part) for part in self.codec.parts],
             "statistics": groups,
         }
 
@@ -104,8 +108,13 @@ class ViewMeta:
             int(data["per_shard"]),
             tuple(episodes),
             dict(data["skipped"]),
+            ActionCodec(tuple(_relative(part) for part in data["relative"])),
             statistics,
         )
+
+
+def _relative(data: dict[str, Any]) -> RelativePart:
+    return RelativePart(data["kind"], tuple(data["action"]), tuple(data["state"]))
 
 
 def read_meta(directory: Path) -> ViewMeta:

@@ -73,10 +73,7 @@ def copied_part(view: View, episode: ViewEpisode, record: EpisodeRecord) -> Part
         frames = view.images(camera)
         return (frames.frame(number) for number in range(*episode.frames[camera]))
 
-    numbered = {
-        camera: view.images(camera).frame_of_row[span] - first
-        for camera, (first, _) in episode.frames.items()
-    }
+    numbered = {camera: view.images(camera).frame_of_row[span] - first for camera, (first, _) in episode.frames.items()}
     rows = EpisodeRows(
         view.row_stamp_ns[span],
         view.state[span],

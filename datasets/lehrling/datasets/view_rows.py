@@ -147,9 +147,7 @@ def _with_actions(streams: Streams, layout: Layout, at: NDArray[np.int64], seen:
     return EpisodeRows(at, seen.state, action, seen.frames, age_ns, np.asarray(every.all(axis=1)))
 
 
-def _delta(
-    value: NDArray[np.float64], valid: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _delta(value: NDArray[np.float64], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the change since the row before; the first row has none and is not valid."""
     change = np.full_like(value, np.nan)
     change[1:] = np.diff(value, axis=0)
@@ -175,9 +173,7 @@ def _stop(streams: Streams, layout: Layout) -> int | None:
     return max((int(stamps.max()) for stamps in lasts if len(stamps)), default=None)
 
 
-def _picked(
-    streams: Streams, part: Columns
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def _picked(streams: Streams, part: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     rows = streams.numeric(part.stream)
     return rows.stamp_ns, rows.received_ns, rows.value[:, part.picks]
 

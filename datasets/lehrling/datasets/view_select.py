@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 def eligible(records: Mapping[str, EpisodeRecord], keep: EpisodeFilter) -> list[EpisodeRecord]:
     """Return the sealed episodes that pass the filter, sorted by id: recording order changes nothing."""
-    return sorted(
-        (record for record in records.values() if _passes(record, keep)), key=lambda record: record.id
-    )
+    return sorted((record for record in records.values() if _passes(record, keep)), key=lambda record: record.id)
 
 
 def chosen(dataset: Dataset, keep: EpisodeFilter) -> tuple[list[EpisodeRecord], Contract]:

@@ -152,9 +152,7 @@ class ViewSpec(_Part):
     @property
     def canonical_json(self) -> str:
         """The specification as JSON with sorted keys and every default written out."""
-        return json.dumps(
-            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True
-        )
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
     @property
     def hash(self) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from lehrling.datasets.errors import InputError
 from numpy.typing import NDArray
 
+from lehrling.datasets.errors import InputError
 from lehrling.sim.robots import robot_named
 from lehrling.sim.seeding import Seeds
 from lehrling.sim.tasks import task_named
@@ -28,11 +28,12 @@ class TaskEnv(gym.Env[Observation, NDArray[np.float32]]):
     the step's two command periods. Reward: partial credit gained in this step, so that an episode's return is at most 1.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": POLICY_HZ}
+    metadata = {  # noqa: RUF012 — Gymnasium declares it on the instance
+        "render_modes": ["rgb_array"],
+        "render_fps": POLICY_HZ,
+    }
 
-    def __init__(
-        self, task: str, robot: str = "arm6", image_px: int = 96, render_mode: str | None = None
-    ) -> None:
+    def __init__(self, task: str, robot: str = "arm6", image_px: int = 96, render_mode: str | None = None) -> None:
         self.task, self.robot = task_named(task), robot_named(robot)
         if not 16 <= image_px <= 1024:
             raise InputError(f"Expected image_px from 16 to 1024, got {image_px}.")
@@ -40,7 +41,13 @@ class TaskEnv(gym.Env[Observation, NDArray[np.float32]]):
         self.world = World(self.robot, image_px)
         image = gym.spaces.Box(0, 255, (image_px, image_px, 3), np.uint8)
         joints = gym.spaces.Box(-8.0, 8.0, (len(self.robot.joint_names),), np.float32)
-        self.observation_space = gym.spaces.Dict({"front": image, "wrist": image, "state": joints})
+        self.observation_space = gym.spaces.Dict(
+            {  # type: ignore[assignment]
+                "front": image,
+                "wrist": image,
+                "state": joints,
+            }
+        )
         low, high = np.append(WORKSPACE_LOW, -1.0), np.append(WORKSPACE_HIGH, 1.0)
         self.action_space = gym.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
         self._credit = 0.0
@@ -60,7 +67,7 @@ class TaskEnv(gym.Env[Observation, NDArray[np.float32]]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Reload the world for a seed; without one, the next draw of the environment's own generator."""
-        super().reset(seed=seed)
+        super().reset(seed=seed, options=options)
         episode_seed = seed if seed is not None else int(self.np_random.integers(2**31))
         self.seeds = Seeds(episode_seed)
         self.world.reset(self.seeds)
@@ -68,9 +75,7 @@ class TaskEnv(gym.Env[Observation, NDArray[np.float32]]):
         self._elapsed, self._credit, self.success = 0, 0.0, False
         return self.observe(), {"instruction": self.instruction, "seed": episode_seed}
 
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Move for 0.1 s."""
         self.advance(action)
         gained = self.partial_credit - self._credit
@@ -100,7 +105,7 @@ class TaskEnv(gym.Env[Observation, NDArray[np.float32]]):
         state = self.world.joints()[0].astype(np.float32)
         return {**{name: self.world.render(name) for name in CAMERAS}, "state": state}
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """Return the cameras side by side (px, 2 px, 3) uint8 where the mode is rgb_array."""
         if self.render_mode != "rgb_array":
             return None

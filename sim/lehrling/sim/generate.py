@@ -14,7 +14,6 @@ from lehrling.datasets.dataset import Dataset
 from lehrling.datasets.errors import InputError
 from lehrling.datasets.manifest import EpisodeRecord
 from lehrling.datasets.sealer import seal
-
 from lehrling.sim.record import episode_id, record_episode
 from lehrling.sim.robots import robot_named
 from lehrling.sim.tasks import task_named

@@ -71,9 +71,7 @@ class Physics:
         p = self.client
         p.resetSimulation()
         p.setGravity(0, 0, -9.81)
-        p.setPhysicsEngineParameter(
-            fixedTimeStep=1 / STEP_HZ, numSolverIterations=60, deterministicOverlappingPairs=1
-        )
+        p.setPhysicsEngineParameter(fixedTimeStep=1 / STEP_HZ, numSolverIterations=60, deterministicOverlappingPairs=1)
         self.steps = 0
 
     def step(self, count: int = 1) -> None:

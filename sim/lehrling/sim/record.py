@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
+
 from lehrling.datasets import messages
 from lehrling.datasets.embodiment import Embodiment, load_embodiment
 from lehrling.datasets.journal import EpisodeMeta, JournalWriter
-from numpy.typing import NDArray
-
 from lehrling.sim.cameras import RENDERER
 from lehrling.sim.disturbance import Disturbance
 from lehrling.sim.env import CAMERAS

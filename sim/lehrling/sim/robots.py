@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lehrling.datasets.errors import InputError
 from numpy.typing import NDArray
+
+from lehrling.datasets.errors import InputError
 
 OPENING_MAX_M = 0.10
 TOOL_DOWN = (0.0, 1.0, 0.0, 0.0)
@@ -166,9 +167,7 @@ class Arm:
             self.body, self.arm, p.POSITION_CONTROL, targetPositions=joints.tolist(), forces=self._forces
         )
         for finger in self.fingers:
-            p.setJointMotorControl2(
-                self.body, finger, p.POSITION_CONTROL, opening / 2, force=25.0, maxVelocity=0.25
-            )
+            p.setJointMotorControl2(self.body, finger, p.POSITION_CONTROL, opening / 2, force=25.0, maxVelocity=0.25)
 
     def state(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return positions and velocities (N+1,): arm joints [rad, rad/s], gripper opening [m, m/s]."""

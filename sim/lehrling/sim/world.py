@@ -63,7 +63,7 @@ class World:
             for _ in range(4):
                 self.arm.place(self.arm.solve(start), OPENING_MAX_M)
         self._opening = OPENING_MAX_M
-        self.disturbance = np.zeros(3)
+        self.disturbance: NDArray[np.float64] = np.zeros(3)
 
     @property
     def target(self) -> NDArray[np.float64]:
@@ -103,14 +103,10 @@ class World:
         """Render one camera: (px, px, 3) uint8."""
         return self.render_labelled(camera, mask=False)[0]
 
-    def render_labelled(
-        self, camera: str, *, mask: bool = True
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int32] | None]:
+    def render_labelled(self, camera: str, *, mask: bool = True) -> tuple[NDArray[np.uint8], NDArray[np.int32] | None]:
         """Render one camera with the body id per pixel, for perception pre-training only."""
         pose = self.arm.link_pose(self.arm.camera_link)
-        return render(
-            self.physics.client, self.cameras[camera], self.px, self.appearance.light, pose, mask=mask
-        )
+        return render(self.physics.client, self.cameras[camera], self.px, self.appearance.light, pose, mask=mask)
 
     def close(self) -> None:
         """Disconnect from Bullet."""

@@ -9,10 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lehrling.datasets.errors import InputError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lehrling.datasets.errors import InputError
 from lehrling.training.config import LoraSettings
 from lehrling.training.lora import load_adapter
 from lehrling.training.models import Base
@@ -108,7 +108,9 @@ def read_description(directory: Path) -> Description:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA:
-            raise InputError(f"Expected schema {SCHEMA} in {path}, got {data['schema']}; use the version that wrote it.")
+            raise InputError(
+                f"Expected schema {SCHEMA} in {path}, got {data['schema']}; use the version that wrote it."
+            )
         return Description(**data)
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
         raise InputError(f"{path} is no policy description: {error}.") from error
@@ -156,10 +158,11 @@ def model_card(description: Description) -> str:
     front = ["---", f"base_model: {base['source']}", "library_name: peft", "tags: [robotics, lora, lehrling]", "---"]
     lines = [
         "# Robot policy",
-        f"LoRA adapter and action head on `{base['source']}` ({base['model_type']}, weights "
-        f"`{base['weights_sha256'][:12]}`), trained by Lehrling {metadata.version('lehrling-training')}.",
-        f"- Cameras: {', '.join(description.cameras)} at {description.image_px} px; state: "
-        f"{', '.join(description.state_names)}",
+        f"LoRA adapter and action head on `{base['source']}` ({base['model_type']}).",
+        f"- Weights of the base: sha256 `{base['weights_sha256']}`",
+        f"- Trained by Lehrling {metadata.version('lehrling-training')}",
+        f"- Cameras: {', '.join(description.cameras)} at {description.image_px} px",
+        f"- State: {', '.join(description.state_names)}",
         f"- Actions: {', '.join(description.action_names)}, {description.chunk} steps at {description.rate_hz:g} Hz",
         f"- Episodes: {len(description.provenance.get('episodes', []))}; steps: {cost.get('steps', '?')}",
         "- Not a safety function: run it behind limits that do not depend on it.",

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lehrling.datasets.errors import DamageError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from lehrling.datasets.errors import DamageError
 
 NAME = re.compile(r"step-(\d{8})")
 STATE, TENSORS = "state.json", "tensors.safetensors"

@@ -6,8 +6,9 @@ from collections import deque
 from typing import Literal
 
 import numpy as np
-from lehrling.datasets.errors import InputError
 from numpy.typing import NDArray
+
+from lehrling.datasets.errors import InputError
 
 Mode = Literal["sync", "ensemble"]
 ENSEMBLE_DECAY = 0.1
@@ -75,7 +76,8 @@ class ChunkRunner:
             return rows[0]
         ages = np.arange(len(rows))[::-1]
         weights = np.exp(-ENSEMBLE_DECAY * ages)
-        return (np.stack(rows) * (weights / weights.sum())[:, None]).sum(axis=0).astype(np.float32)  # type: ignore[no-any-return]
+        mean: FloatArray = np.average(np.stack(rows), axis=0, weights=weights).astype(np.float32)
+        return mean
 
 
 def interpolate(previous: FloatArray, target: FloatArray, ratio: int) -> FloatArray:
@@ -85,4 +87,4 @@ def interpolate(previous: FloatArray, target: FloatArray, ratio: int) -> FloatAr
     shares = np.arange(1, ratio + 1, dtype=np.float32)[:, None] / ratio
     result = previous + (target - previous) * shares
     result[-1] = target
-    return result.astype(np.float32)  # type: ignore[no-any-return]
+    return np.asarray(result, dtype=np.float32)

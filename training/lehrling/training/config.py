@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from lehrling.datasets.errors import InputError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lehrling.datasets.errors import InputError
 
 CONFIG_BYTES_MAX = 1 << 20
 

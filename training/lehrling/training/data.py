@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from lehrling.datasets.view import View
-from lehrling.datasets.windows import chunk_indices, usable_rows
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lehrling.datasets.view import View
+from lehrling.datasets.windows import chunk_indices, usable_rows
 from lehrling.training.normalise import Normaliser
 from lehrling.training.policy_model import Features, PolicyModel
 

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lehrling.datasets.errors import ContractError, InputError
-
 from lehrling.training.rollout import ACTORS, Actor, Recorder, Rollout, expert_rollout, policy_rollout
 from lehrling.training.statistics import SuccessRate
 
 if TYPE_CHECKING:
     from lehrling.sim.env import TaskEnv
-
     from lehrling.training.protocol import Policy
 
 Progress = Callable[[int, int], None]
@@ -116,6 +114,7 @@ def _check(plan: EvaluationPlan, policy: Policy) -> None:
 def _start_worker(plan: EvaluationPlan) -> None:
     global _env  # noqa: PLW0603
     import torch
+
     from lehrling.sim.env import TaskEnv
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -157,6 +156,7 @@ def evaluate(plan: EvaluationPlan, *, progress: Progress | None = None) -> Evalu
 def film(report: EvaluationReport, folder: Path, *, count: int = 6) -> list[Path]:
     """Roll out a few seeds of the tuned policy again, failures first, and write a GIF of each."""
     import imageio.v3 as iio
+
     from lehrling.sim.env import TaskEnv
     from lehrling.training.policy import load_policy
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from lehrling.datasets.errors import InputError
 from torch import Tensor
 
+from lehrling.datasets.errors import InputError
 from lehrling.training.families import Family
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from lehrling.datasets.errors import InputError
-
 from lehrling.training.families import Family, family_of
 
 BUILTIN = "builtin:"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lehrling.datasets.errors import InputError
 from numpy.typing import NDArray
 
+from lehrling.datasets.errors import InputError
 from lehrling.training.artefact import Description, check_base, read_description, restore
 from lehrling.training.images import PixelSpec
 from lehrling.training.models import Base, load_backbone, pixel_statistics

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from lehrling.datasets.errors import InputError
 from torch import Tensor
 
+from lehrling.datasets.errors import InputError
 from lehrling.training.families import Family
 
 Order = Literal["instruction_first", "cameras_first"]

@@ -12,8 +12,9 @@ from lehrling.training.chunk import ChunkRunner
 from lehrling.training.protocol import Observation, Policy
 
 if TYPE_CHECKING:
-    from lehrling.sim.env import TaskEnv
     from numpy.typing import NDArray
+
+    from lehrling.sim.env import TaskEnv
 
 Actor = Literal["tuned", "untrained", "expert"]
 ACTORS: tuple[Actor, ...] = ("tuned", "untrained", "expert")
@@ -46,9 +47,7 @@ class Rollout:
 def _finish(env: TaskEnv, seed: int, actor: Actor, steps: int) -> Rollout:
     part = env.task.part_position(env.world)
     distance = float(np.linalg.norm(part[:2] - np.asarray(env.task.goal.xy)))
-    return Rollout(
-        seed, actor, env.instruction, env.success, steps, float(env.partial_credit), round(distance, 4)
-    )
+    return Rollout(seed, actor, env.instruction, env.success, steps, float(env.partial_credit), round(distance, 4))
 
 
 def as_observation(env: TaskEnv, policy: Policy) -> Observation:

@@ -85,9 +85,7 @@ def _internvl(size: Size, tokenizer: Any) -> Any:
         "patch_size": [size.patch, size.patch],
     }
     image = tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
-    return InternVLConfig(
-        text_config=text, vision_config=vision, image_token_id=image, downsample_ratio=1 / size.merge
-    )
+    return InternVLConfig(text_config=text, vision_config=vision, image_token_id=image, downsample_ratio=1 / size.merge)
 
 
 def _ids(tokenizer: Any) -> dict[str, int]:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import string
+from importlib.resources import files
 from typing import Any
 
-WORDS = tuple(
-    """a all and at away back bin blue block bottle box by carry cell close connector cover cylinder door down drop
-    empty fetch fixture from front gear good grasp green grey grip gripper hand hold hole housing in insert into is it
-    kit lay left lift load machine middle move nut of off on onto open orange out pallet part peg pick place plate
-    pocket point press pull purple push put rear red release right robot scrap screw side sort stack stop table take
-    task the then tool top tray turn unload up valve washer white wrist yellow""".split()
-)
+WORDS = tuple((files("lehrling.training") / "words.txt").read_text(encoding="utf-8").split())
+"""Words that are one token; append only, because their order is their id."""
 SPECIALS = (
     "<|pad|>",
     "<|unk|>",
@@ -42,9 +38,9 @@ def make_tokenizer() -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    inner = Tokenizer(models.WordPiece(vocabulary(), unk_token="<|unk|>", max_input_chars_per_word=64))  # type: ignore[call-arg]  # noqa: S106
+    inner = Tokenizer(models.WordPiece(vocabulary(), unk_token="<|unk|>", max_input_chars_per_word=64))  # noqa: S106
     inner.normalizer = normalizers.Lowercase()
-    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
+    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=inner,
         pad_token="<|pad|>",  # noqa: S106

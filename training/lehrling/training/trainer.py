@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from lehrling.datasets.dataset import Dataset
 from lehrling.datasets.embodiment import Contract
 from lehrling.datasets.errors import InputError
 from lehrling.datasets.sampler import EpisodeSampler
 from lehrling.datasets.view import View
-from torch import Tensor, nn
-
 from lehrling.training import checkpoint
 from lehrling.training.artefact import Description, describe_base, lora_facts, save_artefact
 from lehrling.training.config import TrainConfig
@@ -209,7 +209,7 @@ def _restore(run: Run) -> None:
     missing = set(run.trained) ^ set(snapshot.trained)
     if missing:
         raise InputError(
-            f"The checkpoint in {run.folder} is of another configuration (it differs in {sorted(missing)[0]}); "
+            f"The checkpoint in {run.folder} is of another configuration (it differs in {min(missing)}); "
             "train into another output directory."
         )
     with torch.no_grad():

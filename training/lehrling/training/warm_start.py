@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from lehrling.datasets.view import View
 from safetensors import safe_open
 from torch import Tensor
 
+from lehrling.datasets.view import View
 from lehrling.training.config import TrainConfig
 from lehrling.training.models import Base
 from lehrling.training.normalise import Normaliser

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from lehrling.datasets.errors import InputError
-
 from lehrling.sim.tasks.base import Task
 from lehrling.sim.tasks.kitting import Kitting
 from lehrling.sim.tasks.sorting import Sorting

@@ -94,7 +94,7 @@ class Task(ABC):
             spot = rng.uniform(PARTS_LOW, PARTS_HIGH)
             if all(abs(spot[1] - s[1]) > 0.115 or abs(spot[0] - s[0]) > 0.09 for s in spots):
                 spots.append(spot)
-            elif len(spots) and rng.random() < 0.05:
+            elif spots and rng.random() < 0.05:
                 spots.clear()
         return [self._part(world, look, rng, c, s) for c, s in zip(colours, spots, strict=True)]
 

@@ -34,8 +34,7 @@ class Kitting(Task):
         tint = float(rng.uniform(-0.05, 0.05))
         self._tray(world, cx, cy, (0.80 + tint, 0.74 + tint, 0.62 + tint))
         return {
-            name: ((cx, cy + offset), 0.052)
-            for name, offset in zip(POCKETS, (PITCH_M, 0.0, -PITCH_M), strict=True)
+            name: ((cx, cy + offset), 0.052) for name, offset in zip(POCKETS, (PITCH_M, 0.0, -PITCH_M), strict=True)
         }
 
     @staticmethod

@@ -1,0 +1,67 @@
+# Two commands do everything: `make demo` and `make test`. Needed: Python 3.12, git, make, a C++ compiler (PyBullet).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON312 ?= $(shell for p in python3.12 python3 python; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null \
+	&& command -v $$p && break; done; true)
+UV := .uv/bin/uv
+RUN := .venv/bin
+export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := .venv
+BENCHES := $(filter-out common render,$(basename $(notdir $(wildcard benchmarks/*.py))))
+
+.PHONY: setup demo test test-slow test-gpu test-soak lint format bench bench-docs clean $(addprefix bench-,$(BENCHES))
+
+setup: .venv/.complete
+
+.uv/.complete:
+	@test -n "$(PYTHON312)" || { echo "make: Python 3.12 is needed; install it or set PYTHON312=/path/to/python3.12" >&2; exit 2; }
+	$(PYTHON312) -m venv .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	@touch $@
+
+.venv/.complete: .uv/.complete uv.lock pyproject.toml $(wildcard */pyproject.toml)
+	@test -n "$(PYTHON312)" || { echo "make: Python 3.12 is needed; install it or set PYTHON312=/path/to/python3.12" >&2; exit 2; }
+	@begun=$$SECONDS; $(UV) sync --frozen --all-packages --python "$(PYTHON312)" --no-install-package pybullet --quiet; \
+		echo "set-up: packages in $$((SECONDS - begun)) s"
+	@begun=$$SECONDS; $(UV) sync --frozen --all-packages --python "$(PYTHON312)" --quiet; \
+		echo "set-up: PyBullet built in $$((SECONDS - begun)) s (there is no wheel for Python 3.12; uv keeps what it built)"
+	@touch $@
+
+demo: setup
+	$(RUN)/lehrling demo --out runs/demo
+
+test: setup
+	$(RUN)/pytest -m "not slow and not gpu and not soak"
+
+test-slow: setup
+	$(RUN)/pytest -m slow
+
+test-gpu: setup
+	$(RUN)/pytest -m gpu
+
+test-soak: setup
+	$(RUN)/pytest -m soak
+
+lint: setup
+	$(RUN)/ruff check
+	$(RUN)/ruff format --check
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+	$(RUN)/hadolint docker/core.Dockerfile
+	$(RUN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
+
+format: setup
+	$(RUN)/ruff check --fix
+	$(RUN)/ruff format
+
+bench: $(addprefix bench-,$(BENCHES)) bench-docs
+
+$(addprefix bench-,$(BENCHES)): bench-%: setup
+	$(RUN)/python -m benchmarks.$*
+
+bench-docs: setup
+	$(RUN)/python -m benchmarks.render
+
+clean:
+	rm -rf .venv .uv runs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
