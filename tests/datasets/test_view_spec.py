@@ -6,6 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from lehrling.datasets.align import Rule
+from lehrling.datasets.manifest import EpisodeRecord
+from lehrling.datasets.view_meta import view_key
 from lehrling.datasets.view_spec import Crop, Field, ViewSpec
 
 MS = 1_000_000
@@ -94,3 +96,9 @@ def test_the_hash_follows_the_content() -> None:
     assert spec().hash == spec(rate_hz=20.0).hash
     assert spec().hash != spec(rate_hz=10).hash
     assert len(spec().hash) == 64
+
+
+def test_format_1_hashes_never_change() -> None:
+    assert spec().hash == "64ad04212b39a6ca04451e23b3532d6882196e185909721ea6c6eca97f0efaf5"
+    key = view_key(spec(), "c" * 64, [EpisodeRecord("one", "sealed", content_hash="d" * 64)])
+    assert key == "a489838c8dd306c049c51e1f9c5f41255bd7cddcf9f051423b512f5ec06eba53"
