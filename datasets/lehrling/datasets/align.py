@@ -156,9 +156,7 @@ def linear(
     return AlignedValue(out, age_ns, valid)
 
 
-def align_index(
-    stamp_ns: Nanoseconds, received_ns: Nanoseconds, at_ns: Nanoseconds, rule: Rule
-) -> AlignedIndex:
+def align_index(stamp_ns: Nanoseconds, received_ns: Nanoseconds, at_ns: Nanoseconds, rule: Rule) -> AlignedIndex:
     """Find source rows by `rule`, for streams whose values cannot be mixed, such as images.
 
     Raises:
@@ -287,11 +285,7 @@ class _Line:
         return self.stamp[position] if self.stamp.size else np.zeros_like(position)
 
     def source(self, position: Nanoseconds) -> Nanoseconds:
-        return (
-            np.where(position >= 0, self.rows[position], NO_ROW)
-            if self.rows.size
-            else np.full_like(position, -1)
-        )
+        return np.where(position >= 0, self.rows[position], NO_ROW) if self.rows.size else np.full_like(position, -1)
 
 
 def _columns(

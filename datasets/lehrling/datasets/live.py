@@ -135,13 +135,9 @@ class ObservationAssembler:
         if stream not in self._buffers:
             raise InputError(f"Expected a stream of the view ({', '.join(self.streams)}), got {stream!r}.")
         row = np.asarray(value, np.float64)
-        self._buffers[stream].append(
-            row if mask is None else np.where(mask, row, np.nan), stamp_ns, received_ns
-        )
+        self._buffers[stream].append(row if mask is None else np.where(mask, row, np.nan), stamp_ns, received_ns)
 
-    def add_image(
-        self, camera: str, image: bytes | NDArray[np.uint8], stamp_ns: int, received_ns: int
-    ) -> None:
+    def add_image(self, camera: str, image: bytes | NDArray[np.uint8], stamp_ns: int, received_ns: int) -> None:
         """Add a camera's frame: JPEG bytes, or (h, w, 3) uint8.
 
         Raises:
@@ -157,9 +153,7 @@ class ObservationAssembler:
         streams = Streams(lambda name: self._buffers[name].rows, lambda name: cameras[name])
         seen = observe(streams, self.layout, np.array([at_ns], np.int64))
         names = self.layout.sources[: self.layout.observed]
-        images = {
-            name: self._image(name, int(frames[0])) for name, frames in seen.frames.items() if frames[0] >= 0
-        }
+        images = {name: self._image(name, int(frames[0])) for name, frames in seen.frames.items() if frames[0] >= 0}
         lacking = tuple(name for name, valid in zip(names, seen.valid[0], strict=True) if not valid)
         ages = {name: int(age) for name, age in zip(names, seen.age_ns[0], strict=True)}
         return LiveObservation(seen.state[0], images, not lacking, ages, lacking)
@@ -168,11 +162,7 @@ class ObservationAssembler:
         spec = self.layout.spec
 
         def prepare(image: bytes | NDArray[np.uint8]) -> NDArray[np.uint8]:
-            jpeg = (
-                view_jpeg(image, spec, camera)
-                if isinstance(image, bytes)
-                else view_image(image, spec, camera)
-            )
+            jpeg = view_jpeg(image, spec, camera) if isinstance(image, bytes) else view_image(image, spec, camera)
             return decode(jpeg)
 
         return self._cameras[camera].prepared(place, prepare)

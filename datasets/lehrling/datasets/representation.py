@@ -25,9 +25,7 @@ class RelativePart:
     state: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if len(self.action) != len(self.state) or (
-            self.kind == "end_effector" and len(self.action) != POSE_SIZE
-        ):
+        if len(self.action) != len(self.state) or (self.kind == "end_effector" and len(self.action) != POSE_SIZE):
             raise InputError(
                 f"Expected as many reference columns as action columns ({POSE_SIZE} for end_effector), got "
                 f"{len(self.state)} and {len(self.action)}; select the same elements."
@@ -45,9 +43,7 @@ class ActionCodec:
         out = np.array(chunk, np.float32)
         for part in self.parts:
             here, origin = out[..., part.action], state[..., None, part.state]
-            out[..., part.action] = (
-                here - origin if part.kind == "chunk_relative" else _relative(here, origin)
-            )
+            out[..., part.action] = here - origin if part.kind == "chunk_relative" else _relative(here, origin)
         return out
 
     def decode(self, chunk: NDArray[np.float32], state: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -55,9 +51,7 @@ class ActionCodec:
         out = np.array(chunk, np.float32)
         for part in self.parts:
             here, origin = out[..., part.action], state[..., None, part.state]
-            out[..., part.action] = (
-                here + origin if part.kind == "chunk_relative" else _absolute(here, origin)
-            )
+            out[..., part.action] = here + origin if part.kind == "chunk_relative" else _absolute(here, origin)
         return out
 
 
@@ -88,9 +82,7 @@ def _unit(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(unit[..., 3:] < 0, -unit, unit)
 
 
-def _poses(
-    here: NDArray[np.float32], origin: NDArray[np.float32]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _poses(here: NDArray[np.float32], origin: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     first, second = np.broadcast_arrays(here.astype(np.float64), origin.astype(np.float64))
     return first, second
 

@@ -56,9 +56,7 @@ def view_jpeg(jpeg: bytes, spec: ViewSpec, camera: str) -> bytes:
             return jpeg
         return encode(resize_image(decode(jpeg), spec.image_px, spec.fit, crop), spec.jpeg_quality)
     except ValueError as error:
-        raise DamageError(
-            f"Expected a JPEG of camera {camera!r}, got bytes that do not decode: {error}."
-        ) from error
+        raise DamageError(f"Expected a JPEG of camera {camera!r}, got bytes that do not decode: {error}.") from error
 
 
 def view_image(image: NDArray[np.uint8], spec: ViewSpec, camera: str) -> bytes:
