@@ -54,7 +54,7 @@ def test_films_and_reports_are_written_failures_first(plan: EvaluationPlan, tmp_
 
 
 def test_a_policy_of_another_robot_is_refused(plan: EvaluationPlan) -> None:
-    with pytest.raises(ContractError, match="expects the state joint_position.joint1"):
+    with pytest.raises(ContractError, match=r"expects the state joint_position\.joint1"):
         evaluate(dataclasses.replace(plan, robot="iiwa"))
 
 

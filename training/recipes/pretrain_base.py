@@ -5,7 +5,8 @@ are dense, because sparse ones do not teach a random model to look: which colour
 which tokens show the named part and place (language model, possible because the instruction comes first), where they are
 (state slot), and the expert's actions (action slots) on every task but the one that the demo will be tuned on.
 
-Usage: python training/recipes/pretrain_base.py OUT SHARD [SHARD ...] --minutes 60 --threads 2
+Usage: python training/recipes/pretrain_base.py OUT SHARD [SHARD ...] --steps 5500
+       python training/recipes/pretrain_base.py OUT2 SHARD [SHARD ...] --start OUT --steps 2000 --rate 5e-4
 """
 
 from __future__ import annotations
@@ -28,17 +29,20 @@ from lehrling.sim.tasks import TASKS
 from lehrling.sim.tasks.base import COLOURS
 from lehrling.sim.world import WORKSPACE_HIGH, WORKSPACE_LOW
 from lehrling.training.heads import masked_l1
+from lehrling.training.models import load_backbone
 from lehrling.training.normalise import Normaliser
 from lehrling.training.policy_model import PolicyModel, pixel_spec, text_width
 from lehrling.training.prompt import Prompt
 from lehrling.training.tiny import Size, tiny_backbone
 from lehrling.training.tokenizer import make_tokenizer
+from lehrling.training.warm_start import FACTS, WarmStart, policy_tensors
 
 HELD_OUT_TASK = "kitting"
 SIZE = Size(160, 4, 4, 448, 144, 4, 4, 432, patch=16, merge=1, image_px=96)
 STATE = Normaliser((0.0, 0.4, 1.6, 0.0, 1.1, 0.0, 0.05), (0.6, 0.5, 0.5, 0.1, 0.5, 0.6, 0.05))
 ACTION = Normaliser.from_bounds(np.append(WORKSPACE_LOW, -1), np.append(WORKSPACE_HIGH, 1))
 WHERE = Normaliser((0.35, 0, 0.05, 0.5, 0, 0.4, 0, 0.15), (0.08, 0.12, 0.05, 0.06, 0.13, 0.1, 0.13, 0.08))
+HELD_OUT_ROWS = 1500
 SHOWN = 0.1
 """A token shows a thing when it covers at least this share of it."""
 
@@ -140,60 +144,79 @@ def save(out: Path, model: PolicyModel, facts: dict[str, object]) -> None:
     (out / "policy_start.json").write_text(json.dumps(start | facts, indent=1) + "\n", encoding="utf-8")
 
 
+def new_model(start: Path | None) -> tuple[PolicyModel, list[dict[str, Any]]]:
+    """Return the policy, random or as an earlier stage left it, and the facts of the earlier stages."""
+    stages: list[dict[str, Any]] = []
+    if start is None:
+        tokenizer = make_tokenizer()
+        backbone: Any = tiny_backbone("qwen3_vl", tokenizer, SIZE)
+    else:
+        backbone, tokenizer, _ = load_backbone(str(start))
+        stages = json.loads((start / FACTS).read_text(encoding="utf-8"))["recipe"]["stages"]
+    tokens = pixel_spec(backbone.config).tokens(SIZE.image_px)
+    model = PolicyModel(backbone, tokenizer, Prompt(("front", "wrist"), tokens, 8), 7, 4)
+    if start is not None:
+        WarmStart(policy_tensors(start / "model.safetensors"), STATE, ACTION).load_into(model)
+    return model.train(), stages
+
+
+def evaluated(model: PolicyModel, probes: Probes, frames: Frames) -> dict[str, float]:
+    """Return the mean of every term over the held-out rows."""
+    with torch.no_grad():
+        tests = [frames.batch(np.arange(len(frames) - HELD_OUT_ROWS + k, len(frames), 15)) for k in range(3)]
+        scores = [losses(model, probes, *test) for test in tests]
+    return {k: float(torch.stack([s[k] for s in scores]).mean()) for k in scores[0]}
+
+
+def report(step: int, seconds: float, means: dict[str, float], what: str = "") -> None:
+    """Print one line."""
+    shown = " ".join(f"{key.lstrip('_')} {value:.4f}" for key, value in means.items())
+    print(f"{step} {seconds / 60:.1f}m {what} {shown}", flush=True)  # noqa: T201
+
+
 def main() -> None:
-    """Train for the given minutes, cosine learning rate on the clock, and save."""
+    """Train for the given steps on a cosine learning rate, and save every 500."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("shards", type=Path, nargs="+")
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--start", type=Path, help="checkpoint of an earlier stage")
+    parser.add_argument("--steps", type=int, default=5500)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1.2e-3)
+    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    frames, rng = Frames.open(args.shards), np.random.default_rng(0)
-    tokenizer = make_tokenizer()
-    backbone = tiny_backbone("qwen3_vl", tokenizer, SIZE)
-    tokens = pixel_spec(backbone.config).tokens(SIZE.image_px)
-    model = PolicyModel(backbone, tokenizer, Prompt(("front", "wrist"), tokens, 8), 7, 4)
-    probes = Probes(text_width(backbone))
+    torch.manual_seed(args.seed)
+    frames, rng = Frames.open(args.shards), np.random.default_rng(args.seed)
+    model, stages = new_model(args.start)
+    probes = Probes(text_width(model.backbone))
     parameters = [*model.parameters(), *probes.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=args.rate, weight_decay=0.01, betas=(0.9, 0.98))
-    begun, step, sums, held = time.monotonic(), 0, dict[str, float](), 1500
-    while (spent := (time.monotonic() - begun) / 60) < args.minutes:
-        decay = max(0.02, 0.5 * (1 + math.cos(math.pi * spent / args.minutes)))
+    begun, sums = time.monotonic(), dict[str, float]()
+    for step in range(1, args.steps + 1):
+        decay = max(0.02, 0.5 * (1 + math.cos(math.pi * step / args.steps)))
         for group in optimizer.param_groups:
-            group["lr"] = args.rate * min(1.0, (step + 1) / 200) * decay
-        batch, texts = frames.batch(rng.integers(0, len(frames) - held, args.batch))
+            group["lr"] = args.rate * min(1.0, step / 200) * decay
+        batch, texts = frames.batch(rng.integers(0, len(frames) - HELD_OUT_ROWS, args.batch))
         terms = losses(model, probes, batch, texts)
         loss = torch.stack([v for k, v in terms.items() if not k.startswith("_")]).sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        step += 1
         for key, value in terms.items():
             sums[key] = sums.get(key, 0.0) + float(value.detach()) / 100
         if step % 100 == 0:
-            report(step, spent, sums, args.batch)
+            report(step, time.monotonic() - begun, sums)
             sums = {}
-        if step % 500 == 0:
-            with torch.no_grad():
-                tests = [frames.batch(np.arange(len(frames) - held + k, len(frames), 15)) for k in range(3)]
-                scores = [losses(model, probes, *test) for test in tests]
-            means = {k: float(torch.stack([s[k] for s in scores]).mean()) for k in scores[0]}
-            report(step, spent, means, args.batch, "held out")
-            facts: dict[str, object] = {
-                "recipe": {"steps": step, "minutes": round(spent, 1), "frames": len(frames), "held_out": means}
-            }
-            save(args.out, model, facts)
-
-
-def report(step: int, minutes: float, means: dict[str, float], batch: int, what: str = "") -> None:
-    """Print one line."""
-    shown = " ".join(f"{key.lstrip('_')} {value:.4f}" for key, value in means.items())
-    print(f"{step} {minutes:.1f}m {step * batch / max(minutes, 1e-9) / 60:.0f}/s {what} {shown}", flush=True)  # noqa: T201
+        if step % 500 == 0 or step == args.steps:
+            means = evaluated(model, probes, frames)
+            report(step, time.monotonic() - begun, means, "held out")
+            minutes = round((time.monotonic() - begun) / 60, 1)
+            stage = {"steps": step, "of": args.steps, "batch": args.batch, "rate": args.rate, "seed": args.seed,
+                     "minutes": minutes, "frames": len(frames), "held_out": means}  # fmt: skip
+            save(args.out, model, {"recipe": {"held_out_task": HELD_OUT_TASK, "stages": [*stages, stage]}})
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ class ChunkRunner:
             raise InputError(f"No chunk covers step {self.step}; push one first.")
         self.step += 1
         if len(rows) == 1:
-            return rows[0]
+            return np.asarray(rows[0], dtype=np.float32)
         ages = np.arange(len(rows))[::-1]
         weights = np.exp(-ENSEMBLE_DECAY * ages)
         mean: FloatArray = np.average(np.stack(rows), axis=0, weights=weights).astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
@@ -46,6 +47,12 @@ def fits(facts: dict[str, Any], view: View, config: TrainConfig) -> bool:
     )
 
 
+def policy_tensors(weights: Path) -> dict[str, Tensor]:
+    """Return the slots' and head's tensors of a base's weight file."""
+    with safe_open(weights, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys() if name.startswith("policy.")}  # noqa: SIM118
+
+
 def find_warm_start(base: Base, view: View, config: TrainConfig) -> WarmStart | None:
     """Return what the base brings along, or None where it brings nothing or nothing that fits."""
     path, weights = base.directory / FACTS, base.directory / "model.safetensors"
@@ -54,6 +61,6 @@ def find_warm_start(base: Base, view: View, config: TrainConfig) -> WarmStart | 
     facts = json.loads(path.read_text(encoding="utf-8"))
     if not fits(facts, view, config):
         return None
-    with safe_open(weights, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith("policy.")}  # noqa: SIM118
-    return WarmStart(tensors, Normaliser.from_json(facts["state"]), Normaliser.from_json(facts["action"]))
+    return WarmStart(
+        policy_tensors(weights), Normaliser.from_json(facts["state"]), Normaliser.from_json(facts["action"])
+    )
