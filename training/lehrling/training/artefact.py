@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lehrling.datasets.errors import InputError
+from lehrling.datasets.representation import ActionCodec, RelativePart
 from lehrling.training.config import LoraSettings
 from lehrling.training.lora import load_adapter
 from lehrling.training.models import Base
@@ -32,6 +33,7 @@ class Description:
     Attributes:
         base: source, revision, model_type, hashes of its files.
         view: the whole view specification; `contract` the robot's.
+        relative: which action columns are relative to which state columns, empty where all are absolute.
         provenance: data hashes, seeds, cost, versions.
     """
 
@@ -48,6 +50,7 @@ class Description:
     state: dict[str, list[float]]
     action: dict[str, list[float]]
     head: dict[str, Any]
+    relative: list[dict[str, Any]] = field(default_factory=list)
     statistics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -56,6 +59,11 @@ class Description:
     def normalisers(self) -> tuple[Normaliser, Normaliser]:
         """The state's and the action's normaliser."""
         return Normaliser.from_json(self.state), Normaliser.from_json(self.action)
+
+    @property
+    def codec(self) -> ActionCodec:
+        """What turns predicted chunks into absolute ones."""
+        return ActionCodec(tuple(RelativePart(p["kind"], tuple(p["action"]), tuple(p["state"])) for p in self.relative))
 
     def make_prompt(self, tokens_per_image: int) -> Prompt:
         """Return the prompt that the policy was trained with."""

@@ -39,8 +39,8 @@ class TrainingData:
 
     def __init__(self, view: View, chunk: int, state: Normaliser, action: Normaliser) -> None:
         self.view, self._chunk = view, chunk
+        self._normalise = action
         self._state = torch.from_numpy(state.forward(view.state))
-        self._action = torch.from_numpy(action.forward(view.action))
         self.rows = usable_rows(view, view.valid, chunk)
         self._instruction = [view.episodes[int(e)].instruction for e in view.episode_index]
         self._features: Features | None = None
@@ -49,6 +49,10 @@ class TrainingData:
         """Return (B, C, h, w, 3) uint8."""
         cameras = [self.view.images(name).batch(rows) for name in self.view.spec.cameras]
         return torch.from_numpy(np.stack(cameras, axis=1))
+
+    def _actions(self, rows: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return chunks (B, H, A) as the policy is to predict them: relative where the view says so, normalised."""
+        return self._normalise.forward(self.view.codec.encode(self.view.action[index], self.view.state[rows]))
 
     def cache_features(self, model: PolicyModel, *, batch: int = 128, progress: Progress | None = None) -> None:
         """Run the frozen vision tower over every row once; it is float32, so the cache changes no result."""
@@ -76,6 +80,6 @@ class TrainingData:
             images,
             [self._instruction[int(row)] for row in rows],
             self._state[at],
-            self._action[torch.from_numpy(chunks.index)],
+            torch.from_numpy(self._actions(rows, chunks.index)),
             torch.from_numpy(valid),
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lehrling.datasets.errors import InputError
 from lehrling.training.artefact import Description, check_base, read_description, restore
@@ -23,6 +24,7 @@ class TorchPolicy:
     def __init__(self, model: PolicyModel, description: Description, device: str = "cpu") -> None:
         self._model = model.to(device).eval()
         self._state, self._action = description.normalisers
+        self._codec = description.codec
         self._device = torch.device(device)
         self._spec = PolicySpec(
             tuple(description.cameras),
@@ -48,6 +50,10 @@ class TorchPolicy:
             images.append(image)
         return np.stack(images)
 
+    def _predict(self, images: Tensor, instructions: list[str], state: Tensor) -> Tensor:
+        """Return normalised chunks (B, H, A)."""
+        return self._model(images, instructions, state)  # type: ignore[no-any-return]
+
     @torch.inference_mode()
     def act(self, observations: Sequence[Observation]) -> NDArray[np.float32]:
         """Return (B, H, A) float32 actions in physical units.
@@ -60,8 +66,8 @@ class TorchPolicy:
         if states.shape[1:] != (len(self._spec.state_names),) or not np.isfinite(states).all():
             raise InputError(f"Expected {len(self._spec.state_names)} finite state values, got {states[0]!r}.")
         state = torch.from_numpy(self._state.forward(states)).to(self._device)
-        predicted = self._model(images, [o.instruction for o in observations], state)
-        return self._action.inverse(predicted.float().cpu().numpy())
+        predicted = self._predict(images, [o.instruction for o in observations], state)
+        return self._codec.decode(self._action.inverse(predicted.float().cpu().numpy()), states)
 
 
 def pixels_of(base: Base, config: object) -> PixelSpec:

@@ -95,7 +95,8 @@ def _normalisers(view: View, warm: WarmStart | None) -> tuple[Normaliser, Normal
     """Return the warm start's normalisers, which its weights are tied to, or the view's 1 % and 99 % quantiles."""
     if warm is not None:
         return warm.state, warm.action
-    state, action = view.statistics["state"], view.statistics["action"]
+    state = view.statistics["state"]
+    action = view.statistics["action_chunk" if view.codec.parts else "action"]
     return (
         Normaliser.from_bounds(state["q01"], state["q99"]),
         Normaliser.from_bounds(action["q01"], action["q99"]),
@@ -124,6 +125,7 @@ def _describe(
         state=state.to_json(),
         action=action.to_json(),
         head={"kind": "regression", "hidden": config.head.hidden},
+        relative=[asdict(part) for part in view.codec.parts],
         statistics=statistics,
         provenance={
             "seed": config.seed,
@@ -164,8 +166,7 @@ def prepare(config: TrainConfig, progress: Progress | None = None) -> Run:
         torch.set_num_threads(config.threads)
     dataset = Dataset.open(config.dataset)
     view = View.open(dataset, config.view)
-    if view.stale:
-        raise InputError(f"{view.stale}")
+    _check_view(view)
     contract = dataset.episode(view.episodes[0].id).contract
     loaded = load_backbone(config.base.path, config.base.revision)
     warm = find_warm_start(loaded[2], view, config) if config.head.warm_start else None
@@ -190,6 +191,17 @@ def prepare(config: TrainConfig, progress: Progress | None = None) -> Run:
     run = Run(config, loaded[2], model, data, sampler, description, accelerator, optimizer, trained, average)
     _restore(run)
     return run
+
+
+def _check_view(view: View) -> None:
+    if view.stale:
+        raise InputError(f"{view.stale}")
+    delta = [field.stream for field in view.spec.action if field.representation == "delta"]
+    if delta:
+        raise InputError(
+            f"The view gives actions of {delta[0]!r} as differences between rows, which the chunk runtime cannot execute; "
+            "use absolute, chunk_relative or end_effector."
+        )
 
 
 def _precision(config: TrainConfig) -> str:

@@ -41,6 +41,7 @@ def fits(facts: dict[str, Any], view: View, config: TrainConfig) -> bool:
         facts["cameras"] == list(view.spec.cameras)
         and facts["state_names"] == list(view.state_names)
         and facts["action_names"] == list(view.action_names)
+        and not view.codec.parts
         and facts["image_px"] == view.spec.image_px
         and facts["chunk"] == config.chunk
         and facts["order"] == config.prompt.order
