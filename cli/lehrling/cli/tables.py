@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+IDS_SHOWN = 4
+
 
 def _counts(values: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in values.items()) or "none"
@@ -16,6 +18,9 @@ def dataset_table(facts: Mapping[str, Any]) -> Table:
     """Return a dataset's summary as a table."""
     table = Table("dataset", str(facts["path"]), show_lines=False)
     table.add_row("episodes", f"{facts['episodes']} ({_counts(facts['statuses'])})")
+    ids = facts["ids"]
+    shown = ids if len(ids) <= IDS_SHOWN else [*ids[: IDS_SHOWN - 1], "…", ids[-1]]
+    table.add_row("ids", ", ".join(shown) or "none")
     for name in ("outcomes", "tasks", "robots"):
         table.add_row(name, _counts(facts[name]))
     table.add_row("length", f"{facts['duration_s']:.1f} s, {facts['frames']} camera frames, {facts['rows']} rows")
@@ -30,19 +35,24 @@ def dataset_table(facts: Mapping[str, Any]) -> Table:
 
 def episode_table(facts: Mapping[str, Any]) -> Table:
     """Return one episode's streams with their timing as a table."""
-    title = f"{facts['id']}: {facts['instruction']} ({facts['outcome']}, {facts['duration_s']:.2f} s)"
-    table = Table("stream", "meaning", "rows", "rate", "longest gap", "jitter", "latency", "dropped", title=title)
+    title = f"{facts['id']} ({facts['outcome']}, {facts['duration_s']:.2f} s): {facts['instruction']}"
+    table = Table(title=title, title_justify="left", caption="rate in Hz; gap, jitter, latency in ms", padding=(0, 0))
+    for head in ("stream", "role", "shape"):
+        table.add_column(head, no_wrap=True)
+    for head in ("rows", "rate", "gap", "jitter", "latency", "dropped"):
+        table.add_column(head, justify="right", no_wrap=True)
     for name, timing in facts["timing"].items():
         stream = facts["streams"][name]
-        shape = " x ".join(map(str, stream["shape"])) or "ragged"
+        shape = "x".join(map(str, stream["shape"])) or "ragged"
         table.add_row(
             name,
-            f"{stream['role']}, {shape} {stream['unit']}".strip(),
+            stream["role"],
+            shape,
             str(timing["count"]),
-            f"{timing['rate_hz']:.2f} Hz",
-            f"{timing['max_gap_ms']:.1f} ms",
-            f"{timing['jitter_ms']:.2f} ms",
-            f"{timing['latency_ms']:.2f} ms",
+            f"{timing['rate_hz']:.2f}",
+            f"{timing['max_gap_ms']:.1f}",
+            f"{timing['jitter_ms']:.2f}",
+            f"{timing['latency_ms']:.2f}",
             "unknown" if timing["dropped"] < 0 else str(timing["dropped"]),
         )
     return table

@@ -15,6 +15,7 @@ class DatasetSummary:
     """A dataset in figures.
 
     Attributes:
+        ids: of the sealed episodes, oldest first.
         frames: camera images of all sealed episodes, all cameras together.
         rates_hz: mean measured rate per stream.
         unfinished: journals that are being recorded or need repair.
@@ -22,6 +23,7 @@ class DatasetSummary:
 
     path: str
     episodes: int
+    ids: list[str]
     statuses: dict[str, int]
     outcomes: dict[str, int]
     tasks: dict[str, int]
@@ -59,6 +61,7 @@ def summarise(dataset: Dataset) -> DatasetSummary:
     return DatasetSummary(
         str(dataset.root),
         len(records),
+        [record.id for record in records],
         dict(Counter(record.status for record in dataset.records.values())),
         dict(Counter(record.outcome for record in records)),
         dict(Counter(record.task for record in records)),
