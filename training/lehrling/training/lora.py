@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -25,6 +28,14 @@ TARGETS = rf".*language_model\..*\.({'|'.join(PROJECTIONS)})"
 """Matches inside the language model only: the vision tower stays frozen, so its features can be cached."""
 
 
+@contextmanager
+def _quiet_deprecation() -> Iterator[None]:
+    """Hide that peft 0.21 still asks for a property that transformers 5 renamed; it concerns neither the user nor us."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
+
+
 def attach(backbone: Any, settings: LoraSettings) -> Any:
     """Freeze the backbone, attach adapters and return the PeftModel."""
     from peft import LoraConfig, get_peft_model
@@ -38,14 +49,16 @@ def attach(backbone: Any, settings: LoraSettings) -> Any:
         target_modules=TARGETS,
         bias="none",
     )
-    return get_peft_model(backbone, config)
+    with _quiet_deprecation():
+        return get_peft_model(backbone, config)
 
 
 def load_adapter(backbone: Any, directory: str, *, trainable: bool = False) -> Any:
     """Attach the adapters stored in a PEFT directory."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(backbone, directory, is_trainable=trainable)
+    with _quiet_deprecation():
+        return PeftModel.from_pretrained(backbone, directory, is_trainable=trainable)
 
 
 def parameter_groups(
