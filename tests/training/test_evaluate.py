@@ -66,7 +66,7 @@ def test_unusable_plans_are_refused(plan: EvaluationPlan) -> None:
         ({"robot": "r2d2"}, "no robot 'r2d2'"),
     ):
         with pytest.raises(InputError, match=reason):
-            evaluate(dataclasses.replace(plan, **change))  # type: ignore[arg-type]
+            evaluate(dataclasses.replace(plan, **change))
 
 
 def test_seeds_of_demonstrations_are_refused() -> None:

@@ -37,9 +37,9 @@ def _joints(episode: Episode) -> bytes:
     return plots.joint_plot(seconds, joints.value, joints.stream.names)
 
 
-def _percent(rate: dict[str, Any]) -> str:
+def _rate_card(name: str, rate: dict[str, Any]) -> tuple[str, str]:
     low, high = rate["interval"]
-    return f"{rate['rate']:.0%} ({low:.0%} to {high:.0%})"
+    return f"{name}: successes, 95 % interval {low:.0%} to {high:.0%}", f"{rate['rate']:.0%}"
 
 
 def _cards(facts: dict[str, Any]) -> str:
@@ -47,9 +47,9 @@ def _cards(facts: dict[str, Any]) -> str:
     trained = training["trainable_parameters"]
     return page.cards(
         [
-            ("success rate, tuned (95 % interval)", _percent(evaluation["tuned"])),
-            ("before training", _percent(evaluation["untrained"])),
-            ("scripted expert", _percent(evaluation["expert"])),
+            _rate_card("tuned policy", evaluation["tuned"]),
+            _rate_card("before training", evaluation["untrained"]),
+            _rate_card("scripted expert", evaluation["expert"]),
             ("demonstrations", f"{facts['episodes']}"),
             ("camera frames", f"{facts['frames']}"),
             ("dataset", f"{facts['dataset_bytes'] / 1e6:.1f} MB"),

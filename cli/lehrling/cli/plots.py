@@ -60,7 +60,7 @@ def joint_plot(seconds: NDArray[np.float64], values: NDArray[np.float64], names:
             axes.plot(seconds, values[:, k], color=COLOURS[k % len(COLOURS)], lw=1.4, label=name)
     axes.set_xlabel("time [s]")
     axes.set_ylabel("position [rad]")
-    axes.legend(frameon=False, ncols=4, fontsize=8)
+    figure.legend(loc="outside upper center", frameon=False, ncols=7, fontsize=8)
     return _png(figure)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,7 +20,7 @@ class Observation:
         instruction: the goal in words.
     """
 
-    images: dict[str, NDArray[np.uint8]]
+    images: Mapping[str, NDArray[np.uint8]]
     state: NDArray[np.float32]
     instruction: str
 

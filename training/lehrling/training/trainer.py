@@ -161,6 +161,7 @@ def _model(config: TrainConfig, view: View, warm: WarmStart | None, loaded: tupl
 def prepare(config: TrainConfig, progress: Progress | None = None) -> Run:
     """Load everything, cache features, and restore the newest checkpoint of the output directory if there is one."""
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -175,6 +176,7 @@ def prepare(config: TrainConfig, progress: Progress | None = None) -> Run:
     data = TrainingData(view, config.chunk, state, action)
     if config.cache_features:
         data.cache_features(model, progress=_phase(progress, "features"))
+    AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=_precision(config))
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     adapters = [name for name in trained if name.startswith("backbone.")]
