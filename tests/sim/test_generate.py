@@ -25,7 +25,7 @@ from lehrling.sim.world import World
 
 
 def hashes(root: Path) -> dict[str, str]:
-    return {name: record.content_hash for name, record in sorted(Dataset.open(root).records.items())}
+    return {name: record.content_hash for name, record in Dataset.open(root).records.items()}
 
 
 def test_values_stamps_and_jpegs_are_identical_to_what_the_simulator_sent(tmp_path: Path) -> None:
@@ -71,6 +71,7 @@ def test_the_same_seeds_give_the_same_hashes_for_any_number_of_workers(tmp_path:
     generate(tmp_path / "b", "kitting", "arm6", [2, 0, 1], workers=2)
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
     assert len(set(hashes(tmp_path / "a").values())) == 3
+    assert list(hashes(tmp_path / "b")) == [f"kitting-arm6-{seed:08d}" for seed in (2, 0, 1)]
 
 
 def test_seeds_that_are_there_are_kept(tmp_path: Path) -> None:

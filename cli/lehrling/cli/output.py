@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
 import typer
 
 DONE, FAILED, USAGE, LOSS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -46,15 +45,19 @@ def _fail(error: BaseException, code: int, text: str) -> int:
     return code
 
 
+def _usage(error: Any) -> str:
+    """Say what was wrong with a command line; Typer's own exception classes are not public."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "lehrling"
+    return f"{error.format_message().rstrip('.')}. See `{path} --help`."
+
+
 def guarded(action: Callable[[], object]) -> int:
     """Run a command line and return its exit code; no traceback without --debug."""
     try:
         result = action()
-    except click.exceptions.Abort:
-        return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return USAGE
+    except typer.Abort as error:
+        return _fail(error, INTERRUPTED, "stopped; nothing was changed")
     except typer.Exit as error:
         return error.exit_code
     except KeyboardInterrupt as error:
@@ -62,6 +65,11 @@ def guarded(action: Callable[[], object]) -> int:
     except BrokenPipeError:
         return DONE
     except Exception as error:  # noqa: BLE001 — the last line of defence against tracebacks
+        if type(error).__name__ == "NoArgsIsHelpError":
+            say(str(error))
+            return USAGE
+        if hasattr(error, "format_message"):
+            return _fail(error, USAGE, _usage(error))
         code = getattr(error, "exit_code", None)
         if isinstance(code, int):
             return _fail(error, code, str(error))

@@ -6,7 +6,7 @@ import multiprocessing as mp
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,11 +71,12 @@ def _make(root: Path, task: str, seed: int) -> EpisodeRecord:
 def _records(
     root: Path, task: str, robot: str, image_px: int, seeds: Sequence[int], workers: int
 ) -> Iterator[EpisodeRecord]:
+    """Return the records in the seeds' order, so that the manifest, too, is the same for any number of workers."""
     context = mp.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _start_worker, (robot, image_px, os.getpid())) as pool:
         futures = [pool.submit(_make, root, task, seed) for seed in seeds]
         try:
-            for future in as_completed(futures):
+            for future in futures:
                 yield future.result()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ def quiet_c_output() -> Iterator[None]:
         os.dup2(sink, 2)
         yield
     finally:
+        ctypes.CDLL(None).fflush(None)
         os.dup2(kept[0], 1)
         os.dup2(kept[1], 2)
         for fd in (*kept, sink):
