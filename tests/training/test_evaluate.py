@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lehrling.datasets.errors import ContractError, InputError
 from lehrling.training.config import TrainConfig
-from lehrling.training.evaluate import EvaluationPlan, evaluate, film, held_out, write_report
+from lehrling.training.evaluate import EvaluationPlan, evaluate, film, write_report
 from lehrling.training.junit import junit_xml
 from lehrling.training.statistics import SuccessRate
 from lehrling.training.trainer import train
@@ -69,10 +69,9 @@ def test_unusable_plans_are_refused(plan: EvaluationPlan) -> None:
             evaluate(dataclasses.replace(plan, **change))
 
 
-def test_seeds_of_demonstrations_are_refused() -> None:
-    held_out([5, 6], [1, 2, 3])
+def test_seeds_of_the_policys_demonstrations_are_refused(plan: EvaluationPlan) -> None:
     with pytest.raises(InputError, match="2 were, such as 2"):
-        held_out([2, 3, 4], [1, 2, 3])
+        evaluate(dataclasses.replace(plan, seeds=(2, 3, 4)))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lehrling.cli.output import progress, say, show
+from lehrling.cli.output import progress
 
 if TYPE_CHECKING:
     from lehrling.training.config import TrainConfig
@@ -93,10 +93,9 @@ def _train(plan: DemoPlan) -> TrainResult:
 
 
 def _evaluate(plan: DemoPlan, result: TrainResult) -> tuple[EvaluationReport, list[Path]]:
-    from lehrling.training.evaluate import EvaluationPlan, evaluate, film, held_out, write_report
+    from lehrling.training.evaluate import EvaluationPlan, evaluate, film, write_report
 
     seeds = tuple(range(FIRST_EVALUATION, FIRST_EVALUATION + plan.seeds))
-    held_out(seeds, range(FIRST_DEMONSTRATION, FIRST_DEMONSTRATION + plan.episodes))
     wanted = EvaluationPlan(result.policy, result.initial, TASK, ROBOT, seeds, workers=plan.workers)
     with plan.timed("evaluation"), progress("rollouts") as update:
         report = evaluate(wanted, progress=update)
@@ -139,7 +138,6 @@ def run_demo(plan: DemoPlan) -> dict[str, Any]:
     An earlier demo in the same directory is replaced; nothing else there is touched.
     """
     from lehrling.cli.demo_report import write_html
-    from lehrling.cli.tables import rates_table
 
     plan.out.mkdir(parents=True, exist_ok=True)
     for name in OWN:
@@ -151,6 +149,4 @@ def run_demo(plan: DemoPlan) -> dict[str, Any]:
     facts = _facts(plan, result, report)
     (plan.out / "report.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     write_html(plan.out, report, films, facts)
-    show(rates_table(facts["evaluation"], report.plan.actors))
-    say(f"Look at {plan.out / 'report.html'} and {plan.out / 'report.json'}.")
     return facts

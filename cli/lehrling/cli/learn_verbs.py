@@ -10,6 +10,7 @@ import typer
 from lehrling.cli.output import FAILED, print_json, progress, say, show
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+ACTORS = ("tuned", "untrained", "expert")
 models = typer.Typer(help="Backbones: families and provenance.", no_args_is_help=True)
 
 
@@ -138,6 +139,12 @@ def demo(
     report = run_demo(DemoPlan(out, episodes, steps, seeds, workers))
     if json_:
         print_json(report)
+        return
+    from lehrling.cli.tables import rates_table
+
+    evaluation = report["evaluation"]
+    show(rates_table(evaluation, tuple(actor for actor in ACTORS if actor in evaluation)))
+    say(f"Look at {out / 'report.html'} and {out / 'report.json'}.")
 
 
 def register(app: typer.Typer) -> None:

@@ -56,4 +56,5 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its code."""
     from lehrling.cli.output import guarded
 
-    sys.exit(guarded(lambda: app(args=list(arguments) if arguments is not None else None, standalone_mode=False)))
+    words = list(arguments) if arguments is not None else None
+    sys.exit(guarded(lambda: app(args=words, prog_name="lehrling", standalone_mode=False)))

@@ -74,6 +74,8 @@ def guarded(action: Callable[[], object]) -> int:
         if isinstance(code, int):
             return _fail(error, code, str(error))
         return _fail(error, FAILED, f"{type(error).__name__}: {error}. This is a bug; run again with --debug.")
+    if result == INTERRUPTED:
+        say("lehrling: interrupted; what was finished before stays.")
     return result if isinstance(result, int) else DONE
 
 

@@ -6,7 +6,7 @@ import json
 import multiprocessing as mp
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +111,20 @@ def _check(plan: EvaluationPlan, policy: Policy) -> None:
         raise InputError(f"Expected execute from 1 to the chunk length {policy.spec.chunk}, got {plan.execute}.")
 
 
+def _check_held_out(plan: EvaluationPlan) -> None:
+    """Refuse seeds that the policy was trained on."""
+    from lehrling.sim.record import episode_id
+    from lehrling.training.artefact import read_description
+
+    used = {episode["id"] for episode in read_description(plan.policy).provenance.get("episodes", [])}
+    both = [seed for seed in plan.seeds if episode_id(plan.task, plan.robot, seed) in used]
+    if both:
+        raise InputError(
+            f"Expected evaluation seeds never used for demonstrations, but {len(both)} were, such as {both[0]}; "
+            "choose other seeds with --seed."
+        )
+
+
 def _start_worker(plan: EvaluationPlan) -> None:
     global _env  # noqa: PLW0603
     import torch
@@ -134,12 +148,13 @@ def evaluate(plan: EvaluationPlan, *, progress: Progress | None = None) -> Evalu
     """Roll out every actor on every seed, each alone in its world, so that the worker count changes nothing.
 
     Raises:
-        InputError: unknown task or robot, no seeds, or `execute` beyond the chunk.
+        InputError: unknown task or robot, no seeds, seeds of the policy's own demonstrations, or `execute` beyond the chunk.
         ContractError: the policy is another robot's.
     """
     if not plan.seeds or plan.workers < 1:
         raise InputError(f"Expected at least one seed and one worker, got {len(plan.seeds)} and {plan.workers}.")
     _check(plan, _load(plan)["tuned"])
+    _check_held_out(plan)
     jobs = [(actor, seed) for seed in plan.seeds for actor in plan.actors]
     done: dict[tuple[Actor, int], Rollout] = {}
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -183,17 +198,3 @@ def write_report(report: EvaluationReport, folder: Path) -> Path:
     path = folder / "evaluation.json"
     path.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
     return path
-
-
-def held_out(seeds: Sequence[int], demonstrations: Sequence[int]) -> None:
-    """Refuse seeds that were used for demonstrations.
-
-    Raises:
-        InputError: naming the seeds that overlap.
-    """
-    both = sorted(set(seeds) & set(demonstrations))
-    if both:
-        raise InputError(
-            f"Expected evaluation seeds never used for demonstrations, but {len(both)} were, such as {both[0]}; "
-            "choose other seeds with --seed."
-        )
