@@ -1,0 +1,1 @@
+"""Entry points of lehrling-collection's nodes for ROS 2; the code is in `lehrling.collection`."""
