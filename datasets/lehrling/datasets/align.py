@@ -11,17 +11,20 @@ the times asked for, and answers row by row. Times are int64 nanoseconds. The ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lehrling.datasets.errors import InputError
+from lehrling.datasets.rotations import slerp
 
 Nanoseconds = NDArray[np.int64]
-Alignment = Literal["previous", "nearest", "linear", "drop"]
+Alignment = Literal["previous", "nearest", "linear", "slerp", "drop"]
 
+INTERPOLATING: tuple[Alignment, ...] = ("linear", "slerp")
 NO_ROW = -1
 NO_AGE = int(np.iinfo(np.int64).max)
 """The age where no row was found."""
@@ -51,8 +54,10 @@ class Rule:
         alignment: the policy.
         causal: whether a row counts only once it had been received; `previous` always is.
         latency_ns: how long after t the observation for t is put together.
-        delay_ns: `nearest`, `linear` and `drop` look at t minus this.
+        delay_ns: all but `previous` look at t minus this.
         max_age_ns: limit of the age; None is no limit. For `drop`, the tolerance.
+        max_gap_ns: `linear` and `slerp` are valid only between rows that are stamped at most so far apart; None is no limit.
+        quaternions: for `slerp`, the columns of each unit quaternion; other columns are interpolated linearly.
     """
 
     alignment: Alignment = "previous"
@@ -60,6 +65,8 @@ class Rule:
     latency_ns: int = 0
     delay_ns: int = 0
     max_age_ns: int | None = None
+    max_gap_ns: int | None = None
+    quaternions: tuple[tuple[int, ...], ...] = ()
 
 
 def previous_index(
@@ -134,10 +141,13 @@ def linear(
     received_ns: Nanoseconds | None = None,
     latency_ns: int = 0,
     delay_ns: int = 0,
+    max_gap_ns: int | None = None,
+    quaternions: Sequence[Sequence[int]] = (),
 ) -> AlignedValue:
     """Interpolate value (N, D) at t - `delay_ns`; never extrapolate.
 
-    Causality is as in `nearest_index`. Where a neighbour lacks, the value is NaN and not valid.
+    Causality is as in `nearest_index`. Where a neighbour lacks, or the two are stamped further apart than `max_gap_ns`, the
+    value is NaN and not valid. Columns of `quaternions` turn along the shortest arc.
     """
     line = _Line.of(stamp_ns, received_ns)
     at, rows = np.asarray(at_ns, np.int64), np.asarray(value, np.float64)
@@ -146,12 +156,19 @@ def linear(
     exact = (before >= 0) & (line.stamp_at(before) == wanted)
     after = np.where(exact, before, after)
     found = (before >= 0) & (after >= 0)
+    if max_gap_ns is not None:
+        found &= line.stamp_at(after) - line.stamp_at(before) <= max_gap_ns
     index = np.where(found, line.source(before), NO_ROW)
     low, high = before[found], after[found]
     gap = line.stamp_at(high) - line.stamp_at(low)
     weight = np.where(gap > 0, (wanted[found] - line.stamp_at(low)) / np.maximum(gap, 1), 0.0)[:, None]
     start, end = rows[line.source(low)], rows[line.source(high)]
-    out[found] = np.where(weight > 0, start + (end - start) * weight, start)
+    mixed = np.where(weight > 0, start + (end - start) * weight, start)
+    for columns in quaternions:
+        turned = slerp(start[:, columns], end[:, columns], weight)
+        mixed[:, columns] = np.where(weight > 0, turned, start[:, columns])
+        index[np.flatnonzero(found)[np.isnan(mixed[:, columns]).any(axis=1)]] = NO_ROW
+    out[found] = mixed
     _, age_ns, valid = _answer(np.asarray(stamp_ns, np.int64), index, at, max_age_ns)
     return AlignedValue(out, age_ns, valid)
 
@@ -165,8 +182,8 @@ def align_index(stamp_ns: Nanoseconds, received_ns: Nanoseconds, at_ns: Nanoseco
     received = received_ns if rule.causal else None
     if rule.alignment == "previous":
         return previous_index(stamp_ns, received_ns, at_ns, rule.latency_ns, rule.max_age_ns)
-    if rule.alignment == "linear":
-        raise InputError("Expected an alignment that picks rows, got linear; use previous, nearest or drop.")
+    if rule.alignment in INTERPOLATING:
+        raise InputError(f"Expected an alignment that picks rows, got {rule.alignment}; use previous, nearest or drop.")
     if rule.alignment == "nearest":
         return nearest_index(
             stamp_ns,
@@ -203,7 +220,8 @@ def align_values(
     age, valid = np.full(at.shape, -NO_AGE), np.ones(at.shape, np.bool_)
     for columns, present in _parts(rows):
         stamp, received = stamp_ns[present], received_ns[present]
-        part = _align_part(stamp, received, rows[np.ix_(present, columns)], at, rule)
+        within = replace(rule, quaternions=_among(rule.quaternions, columns))
+        part = _align_part(stamp, received, rows[np.ix_(present, columns)], at, within)
         out[:, columns] = part.value
         age, valid = np.maximum(age, part.age_ns), valid & part.valid
     return AlignedValue(out, age, valid)
@@ -223,7 +241,7 @@ def first_complete_ns(
 def _align_part(
     stamp: Nanoseconds, received: Nanoseconds, rows: NDArray[np.float64], at: Nanoseconds, rule: Rule
 ) -> AlignedValue:
-    if rule.alignment == "linear":
+    if rule.alignment in INTERPOLATING:
         return linear(
             stamp,
             rows,
@@ -232,11 +250,22 @@ def _align_part(
             latency_ns=rule.latency_ns,
             delay_ns=rule.delay_ns,
             max_age_ns=rule.max_age_ns,
+            max_gap_ns=rule.max_gap_ns,
+            quaternions=rule.quaternions,
         )
     index, age_ns, valid = align_index(stamp, received, at, rule)
     out = np.full((at.size, rows.shape[1]), np.nan)
     out[index >= 0] = rows[index[index >= 0]]
     return AlignedValue(out, age_ns, valid)
+
+
+def _among(quaternions: tuple[tuple[int, ...], ...], columns: Nanoseconds) -> tuple[tuple[int, ...], ...]:
+    """Return where among `columns` the quaternions are that lie there."""
+    place = {int(column): k for k, column in enumerate(columns)}
+    for columns_of_one in quaternions:
+        if any(column in place for column in columns_of_one) and not all(column in place for column in columns_of_one):
+            raise InputError("Expected whole quaternions to interpolate, got one of which messages carry parts.")
+    return tuple(tuple(place[column] for column in one) for one in quaternions if one[0] in place)
 
 
 def _parts(rows: NDArray[np.float64]) -> list[tuple[Nanoseconds, NDArray[np.bool_]]]:

@@ -11,14 +11,17 @@ from zarr.abc.codec import ArrayBytesCodec
 from zarr.core.common import JSON, parse_named_configuration
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import Buffer, NDBuffer
 
 CODEC_NAME = "lehrling.jpeg"
 
 
-def decode_jpeg(jpeg: bytes, height: int, width: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Return (height, width, 3) uint8 RGB.
+def decode_jpeg(
+    jpeg: bytes | memoryview, height: int, width: int, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Return (height, width, 3) uint8 RGB, decoded into `out` if given.
 
     The header is compared with the declared size before any pixel is decoded, so a small file cannot claim much memory.
 
@@ -28,7 +31,7 @@ def decode_jpeg(jpeg: bytes, height: int, width: int) -> np.ndarray[tuple[int, .
     found = simplejpeg.decode_jpeg_header(jpeg)[:2]
     if found != (height, width):
         raise ValueError(f"expected a JPEG of {height} x {width}, got {found[0]} x {found[1]}")
-    return np.asarray(simplejpeg.decode_jpeg(jpeg, colorspace="RGB"))
+    return np.asarray(simplejpeg.decode_jpeg(jpeg, colorspace="RGB", buffer=out))
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from lehrling.datasets.documents import parse_yaml, read_yaml
 from lehrling.datasets.errors import InputError
 
 FILE_BYTES_MAX = 1 << 20
@@ -110,6 +110,11 @@ class Contract(_Strict):
             if unknown := set(members) - known:
                 raise ValueError(f"group {group!r} names unknown joints {sorted(unknown)}")
         return self
+
+    @property
+    def joint_names(self) -> frozenset[str]:
+        """Names of all joints."""
+        return frozenset(joint.name for joint in self.joints)
 
     @property
     def all_streams(self) -> tuple[Stream, ...]:
@@ -265,18 +270,12 @@ def load_embodiment(name_or_path: str | Path) -> Embodiment:
     text = str(name_or_path)
     if text in shipped_embodiments():
         content = (files("lehrling.datasets") / "embodiments" / f"{text}.yaml").read_text(encoding="utf-8")
-        return parse_embodiment(yaml.safe_load(content), text)
+        return parse_embodiment(parse_yaml(content, text), text)
     path = Path(name_or_path)
     if not path.is_file():
         choices = ", ".join(shipped_embodiments())
         raise InputError(f"Expected an embodiment's name ({choices}) or a YAML file, got {text!r}.")
-    if path.stat().st_size > FILE_BYTES_MAX:
-        raise InputError(f"{path} is larger than {FILE_BYTES_MAX} bytes; that is no embodiment file.")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
-    return parse_embodiment(data, str(path))
+    return parse_embodiment(read_yaml(path, "embodiment file", bytes_max=FILE_BYTES_MAX), str(path))
 
 
 def parse_embodiment(data: Any, where: str) -> Embodiment:

@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lehrling.datasets.arrays import open_array, read_array
+from lehrling.datasets.arrays import array_metadata, open_array, read_array
 from lehrling.datasets.codec import decode_jpeg
 from lehrling.datasets.embodiment import Binding, Contract, Embodiment, Stream, parse_embodiment
 from lehrling.datasets.errors import DamageError, InputError
+from lehrling.datasets.files import refuse_links
 from lehrling.datasets.frames import JpegFile, attributes
 from lehrling.datasets.manifest import EpisodeRecord
+from lehrling.datasets.resize import encode
 from lehrling.datasets.sealer import read_attributes
+from lehrling.datasets.video_frames import VideoFile, is_video
+
+VIDEO_JPEG_QUALITY = 95
 
 
 class EpisodeStream:
@@ -85,9 +90,18 @@ class EpisodeStream:
     def _depth(self) -> Any:
         return open_array(self.directory / "value")
 
+    @cached_property
+    def is_video(self) -> bool:
+        """Whether a camera's frames are kept as video, at a loss."""
+        return self.stream.kind == "colour_image" and is_video(array_metadata(self.directory / "value"))
+
+    @cached_property
+    def _video(self) -> VideoFile:
+        return VideoFile(self.directory / "value")
+
     def encoded(self, index: int) -> bytes:
-        """Return frame `index` as the JPEG bytes that the camera sent."""
-        return self._jpegs[index]
+        """Return frame `index` as the JPEG bytes that the camera sent; of a video, encoded anew."""
+        return encode(self._video[index], VIDEO_JPEG_QUALITY) if self.is_video else self._jpegs[index]
 
     def frame(self, index: int) -> NDArray[Any]:
         """Return frame `index`: (H, W, 3) uint8, or (H, W) uint16 [mm] of a depth camera.
@@ -97,6 +111,8 @@ class EpisodeStream:
         """
         if self.stream.kind == "depth_image":
             return np.asarray(self._depth[index])
+        if self.is_video:
+            return self._video[index]
         height, width = self.stream.shape[:2]
         try:
             return decode_jpeg(self.encoded(index), height, width)
@@ -131,7 +147,12 @@ class Episode:
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
-        """What the episode says of itself: task, instruction, seeds, outcome, embodiment."""
+        """What the episode says of itself: task, instruction, seeds, outcome, embodiment.
+
+        Raises:
+            InputError: a symbolic link lies in the episode.
+        """
+        refuse_links(self.directory)
         return read_attributes(self.directory)
 
     @cached_property
@@ -161,5 +182,6 @@ class Episode:
             InputError: the contract has none of that name.
         """
         if name not in self._streams:
+            # the contract comes from the attributes, which are read after looking for links
             self._streams[name] = EpisodeStream(self.directory / name, self.contract.stream(name))
         return self._streams[name]

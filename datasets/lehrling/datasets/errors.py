@@ -17,6 +17,22 @@ class InputError(LehrlingError):
     exit_code: ClassVar[int] = 2
 
 
+class DocumentError(InputError, ValueError):
+    """A file or text is not the JSON or YAML that it should be; a ValueError, as those of the parsers are."""
+
+
+class MessageError(InputError):
+    """A message does not fit the contract.
+
+    Attributes:
+        cause: why, in two or three words, as an episode's stop cause says it.
+    """
+
+    def __init__(self, cause: str, text: str) -> None:
+        super().__init__(text)
+        self.cause = cause
+
+
 class ContractError(InputError):
     """Two contracts differ."""
 
@@ -29,5 +45,5 @@ class LockedError(InputError):
     """Another process is writing."""
 
 
-class StorageError(LehrlingError):
-    """Writing failed: no space, no permission, or a broken disk."""
+class StorageError(InputError):
+    """Writing failed: no space, no permission, or a broken disk; where to write was given, so it is input."""

@@ -8,8 +8,9 @@ import os
 import re
 from pathlib import Path
 
-from lehrling.datasets.errors import InputError, StorageError
+from lehrling.datasets.errors import InputError, LehrlingError, StorageError
 
+_ABSENT = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -33,11 +34,11 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace a file at once: temporary sibling, fsync, rename, fsync of the directory."""
+def write_durably(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Replace a file at once: temporary sibling, fsync, rename, fsync of the directory; `mode` is its permissions' most."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -71,17 +72,44 @@ def storage_error(error: OSError, path: Path) -> StorageError:
     return StorageError(f"Writing {path} failed: {error.strerror or error}; what was written before stays.")
 
 
-def refuse_links(root: Path) -> None:
-    """Refuse symbolic links below `root`: they can lead out of a dataset.
+def unreadable(error: Exception, path: Path, damage: LehrlingError) -> LehrlingError:
+    """Return `damage`, unless what failed is the reading: then the file may be whole, and is no reason to give it up."""
+    if isinstance(error, OSError) and error.errno not in _ABSENT:
+        return StorageError(f"Reading {path} failed: {error.strerror or error}; nothing was changed, try again.")
+    return damage
+
+
+def first_link(root: Path | str, *, depth: int | None = None) -> str | None:
+    """Return what is neither a file nor a folder below `root`, such as a symbolic link, if there is any.
+
+    `depth` bounds how many folders down it is looked for.
+    """
+    folders = []
+    try:
+        with os.scandir(root) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif not entry.is_file(follow_symlinks=False):
+                    return entry.path
+    except FileNotFoundError:
+        return None
+    if depth == 0:
+        return None
+    found = (first_link(folder, depth=None if depth is None else depth - 1) for folder in folders)
+    return next((link for link in found if link), None)
+
+
+def refuse_links(root: Path, *, depth: int | None = None) -> None:
+    """Refuse symbolic links below `root`, which can lead out of a dataset, and pipes and devices, which never end.
 
     Raises:
-        InputError: naming the first link.
+        InputError: naming one.
     """
-    for folder, folders, names in os.walk(root):
-        for name in [*folders, *names]:
-            path = Path(folder) / name
-            if path.is_symlink():
-                raise InputError(f"{path} is a symbolic link; datasets are read without following any.")
+    if link := first_link(root, depth=depth):
+        if Path(link).is_symlink():
+            raise InputError(f"{link} is a symbolic link; datasets are read without following any.")
+        raise InputError(f"{link} is no regular file; datasets hold nothing else.")
 
 
 def tree_bytes(root: Path) -> int:

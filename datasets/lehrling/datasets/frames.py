@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import os
+from math import prod
 from pathlib import Path
 
 import google_crc32c
@@ -10,10 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lehrling.datasets.arrays import array_metadata
+from lehrling.datasets.documents import read_json
 from lehrling.datasets.errors import DamageError
+from lehrling.datasets.files import unreadable
 from lehrling.datasets.view_images import shard_path
 
 _MISSING = np.uint64(2**64 - 1)
+_HEADERS = 1 << 20
+"""A JPEG is smaller than its pixels; what is said beside them, such as colour profiles, has room here."""
 
 
 class JpegFile:
@@ -28,7 +33,8 @@ class JpegFile:
         self._count = int(data["shape"][0])
         self._per_shard = int(data["chunk_grid"]["configuration"]["chunk_shape"][0])
         self.shape = tuple(int(n) for n in data["shape"][1:])
-        self._shards: dict[int, tuple[bytes, NDArray[np.uint64]]] = {}
+        self._most = 2 * prod(self.shape) + _HEADERS
+        self._shards: dict[int, NDArray[np.uint64]] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -42,29 +48,38 @@ class JpegFile:
         """
         if not 0 <= index < self._count:
             raise IndexError(f"expected a frame from 0 to {self._count - 1}, got {index}")
-        content, table = self._shard(index // self._per_shard)
-        offset, length = table[index % self._per_shard]
-        if offset == _MISSING or int(offset) + int(length) > len(content):
-            raise DamageError(f"Frame {index} is missing in {self._directory}; run `lehrling verify` on the dataset.")
-        return content[int(offset) : int(offset) + int(length)]
-
-    def _shard(self, number: int) -> tuple[bytes, NDArray[np.uint64]]:
+        number = index // self._per_shard
         if number not in self._shards:
-            self._shards[number] = self._load(number)
-        return self._shards[number]
+            self._shards[number] = self._index(number)
+        offset, length = map(int, self._shards[number][index % self._per_shard])
+        if length <= self._most:
+            with shard_path(self._directory, number).open("rb", buffering=0) as file:
+                content = os.pread(file.fileno(), length, offset)
+            if len(content) == length:
+                return content
+        raise DamageError(f"Frame {index} is missing in {self._directory}; run `lehrling verify` on the dataset.")
 
-    def _load(self, number: int) -> tuple[bytes, NDArray[np.uint64]]:
+    def _index(self, number: int) -> NDArray[np.uint64]:
+        """Read where a shard keeps its frames; those beyond it are marked as missing."""
         path, tail = shard_path(self._directory, number), 16 * self._per_shard + 4
-        content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
-        if len(content) < tail:
+        size = path.stat().st_size if path.is_file() and not path.is_symlink() else 0
+        if size < tail:
             raise DamageError(f"{path} is missing or cut; run `lehrling verify` on the dataset.")
-        table, checksum = content[-tail:-4], content[-4:]
-        if google_crc32c.value(table) != int.from_bytes(checksum, "little"):
+        with path.open("rb", buffering=0) as file:
+            content = os.pread(file.fileno(), tail, size - tail)
+        if google_crc32c.value(content[:-4]) != int.from_bytes(content[-4:], "little"):
             raise DamageError(f"The index of {path} is damaged; run `lehrling verify` on the dataset.")
-        return content[:-tail], np.frombuffer(table, dtype="<u8").reshape(-1, 2)
+        table = np.frombuffer(content[:-4], dtype="<u8").reshape(-1, 2).copy()
+        whole = (table[:, 0] <= size - tail) & (table[:, 1] <= size - tail - np.minimum(table[:, 0], size - tail))
+        table[~whole] = _MISSING
+        return table
 
 
 def attributes(directory: Path) -> dict[str, object]:
     """Return a group's or array's attributes."""
-    data = json.loads((directory / "zarr.json").read_text(encoding="utf-8"))
+    path = directory / "zarr.json"
+    try:
+        data = read_json(path)
+    except OSError as error:
+        raise unreadable(error, path, DamageError(f"Expected attributes at {path}, got none.")) from error
     return dict(data.get("attributes", {}))

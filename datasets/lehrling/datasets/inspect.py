@@ -8,6 +8,8 @@ from typing import Any
 
 from lehrling.datasets.dataset import Dataset
 from lehrling.datasets.embodiment import IMAGE_KINDS
+from lehrling.datasets.episode import Episode
+from lehrling.datasets.where import Where
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,13 @@ class DatasetSummary:
         return asdict(self)
 
 
-def summarise(dataset: Dataset) -> DatasetSummary:
-    """Summarise a dataset from its manifest; opens one episode per contract, no arrays."""
-    sealed = dataset.episodes()
+def summarise(dataset: Dataset, where: Where | None = None) -> DatasetSummary:
+    """Summarise a dataset, or the episodes of it that a filter passes, from its manifest; opens no arrays.
+
+    Statuses are of all episodes that the filter passes, everything else is of the sealed ones.
+    """
+    known = [record for record in dataset.records.values() if where is None or where.matches(record)]
+    sealed = [dataset.episode_of(record) for record in known if record.status == "sealed"]
     records = [episode.record for episode in sealed]
     cameras: dict[str, set[str]] = {}
     for episode in sealed:
@@ -62,7 +68,7 @@ def summarise(dataset: Dataset) -> DatasetSummary:
         str(dataset.root),
         len(records),
         [record.id for record in records],
-        dict(Counter(record.status for record in dataset.records.values())),
+        dict(Counter(record.status for record in known)),
         dict(Counter(record.outcome for record in records)),
         dict(Counter(record.task for record in records)),
         dict(Counter(record.robot for record in records)),
@@ -78,11 +84,19 @@ def summarise(dataset: Dataset) -> DatasetSummary:
 
 
 def summarise_episode(dataset: Dataset, name: str) -> dict[str, Any]:
-    """Return everything the manifest says of one sealed episode, and its streams' meaning.
+    """Return everything the manifest says of one sealed episode, and its streams' meaning and sources.
 
     Raises:
         InputError: there is no such episode, or it is not sealed.
     """
-    episode = dataset.episode(name)
-    streams = {s.name: s.model_dump(mode="json", exclude={"name"}) for s in episode.contract.all_streams}
+    return episode_facts(dataset.episode(name))
+
+
+def episode_facts(episode: Episode) -> dict[str, Any]:
+    """Return everything the manifest says of a sealed episode, and its streams' meaning and sources."""
+    sources = episode.binding.model_dump(mode="json")["sources"]
+    streams = {
+        s.name: s.model_dump(mode="json", exclude={"name"}) | {"sources": sources[s.name]}
+        for s in episode.contract.all_streams
+    }
     return {**episode.record.to_json(), "streams": streams, "details": episode.attributes["details"]}

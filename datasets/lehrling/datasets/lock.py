@@ -9,6 +9,7 @@ import os
 import socket
 from pathlib import Path
 
+from lehrling.datasets.documents import parse_json
 from lehrling.datasets.errors import LockedError
 from lehrling.datasets.files import storage_error
 
@@ -52,7 +53,7 @@ class WriteLock:
 
 def _who(text: str) -> str:
     try:
-        facts = json.loads(text)
+        facts = parse_json(text, "the lock")
         return f"process {facts['pid']} on {facts['host']}"
     except (ValueError, KeyError, TypeError):
         return "another process"

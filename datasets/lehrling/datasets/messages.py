@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import struct
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from rosbags.typesys import Stores, get_typestore
 
 from lehrling.datasets.embodiment import Source, Stream
-from lehrling.datasets.errors import DamageError, InputError
+from lehrling.datasets.errors import MessageError
+from lehrling.datasets.message_types import standard
 
 NS = 1_000_000_000
-
-
-@cache
-def _store() -> Any:
-    return get_typestore(Stores.ROS2_JAZZY)
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 
 
 def known(msgtype: str) -> bool:
     """Whether the standard definitions include this type."""
-    return msgtype in _store().fielddefs
+    return standard().known(msgtype)
 
 
 @cache
@@ -34,32 +31,25 @@ def definition(msgtype: str) -> str:
     Raises:
         InputError: the type is not among the standard definitions.
     """
-    if not known(msgtype):
-        raise InputError(f"There is no message type {msgtype!r} among the standard ROS 2 definitions.")
-    return str(_store().generate_msgdef(msgtype, ros_version=2)[0])
+    return standard().definition(msgtype)
 
 
 def encode(message: Any) -> bytes:
     """Return a message of the type store as CDR bytes."""
-    return bytes(_store().serialize_cdr(message, message.__msgtype__))
+    return standard().encode(message)
 
 
 def decode(cdr: bytes, msgtype: str) -> Any:
-    """Return the message in CDR bytes; arrays are views where they can be.
+    """Return the message of a standard type in CDR bytes; arrays are views where they can be.
 
     Raises:
         DamageError: the bytes are no such message.
     """
-    try:
-        return _store().deserialize_cdr(cdr, msgtype)
-    except Exception as error:
-        raise DamageError(
-            f"Expected a {msgtype}, got {len(cdr)} bytes that are none ({type(error).__name__})."
-        ) from error
+    return standard().decode(cdr, msgtype)
 
 
 def _type(name: str) -> Any:
-    return _store().types[name]
+    return standard().make(name)
 
 
 def _header(stamp_ns: int, frame_id: str) -> Any:
@@ -118,24 +108,37 @@ def image(array: NDArray[np.generic], encoding: str, stamp_ns: int, frame_id: st
     return encode(message)
 
 
+def compressed(message: Any, jpeg: bytes) -> bytes:
+    """Return an Image's JPEG as a CompressedImage with the same header."""
+    data = np.frombuffer(jpeg, dtype=np.uint8)
+    header = _header(stamp_of(message) or 0, message.header.frame_id)
+    return encode(_type(COMPRESSED_IMAGE)(header=header, format="jpeg", data=data))
+
+
 def stamp_of(message: Any) -> int | None:
     """Return the header's stamp [ns], or None where the message has no header."""
-    header = getattr(message, "header", None)
-    if header is None:
+    stamp = getattr(getattr(message, "header", None), "stamp", None)
+    if stamp is None:
         return None
-    return int(header.stamp.sec) * NS + int(header.stamp.nanosec)
+    return int(stamp.sec) * NS + int(stamp.nanosec)
+
+
+def header_stamp(cdr: bytes) -> int:
+    """Return the stamp [ns] of a little-endian message that begins with a header, without decoding it."""
+    seconds, nanoseconds = struct.unpack_from("<iI", cdr, 4)
+    return int(seconds) * NS + int(nanoseconds)
 
 
 def field(message: Any, path: str) -> Any:
     """Follow a dotted field path; an empty path is the message itself.
 
     Raises:
-        InputError: no such field.
+        MessageError: no such field.
     """
     value = message
     for part in path.split(".") if path else []:
         if not hasattr(value, part):
-            raise InputError(f"{message.__msgtype__} has no field {path!r}.")
+            raise MessageError("no such field", f"{message.__msgtype__} has no field {path!r}.")
         value = getattr(value, part)
     return value
 
@@ -151,63 +154,96 @@ def numbers(value: Any) -> list[float]:
     return [float(value)]
 
 
-def joint_row(message: Any, source: Source, stream: Stream) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def joint_row(
+    message: Any, source: Source, stream: Stream, joints: Collection[str] = ()
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return one row by joint name, in the contract's order, and which of its elements this message gave.
 
+    Joints of the robot (`joints`) that the stream does not hold are passed over.
+
     Raises:
-        InputError: the message names a joint that the contract lacks.
+        MessageError: the message names a joint that the contract lacks, or a value is not finite.
     """
     row, given = np.zeros(stream.shape), np.zeros(stream.shape, dtype=bool)
-    values = getattr(message, source.field)
+    values = field(message, source.field)
     place = {name: k for k, name in enumerate(stream.names)}
-    unknown = [name for name in message.name if name not in place]
+    unknown = [name for name in message.name if name not in place and name not in joints]
     if unknown:
-        raise InputError(
+        raise MessageError(
+            "unknown joint",
             f"Topic {source.topic} names joint {unknown[0]!r}, which stream {stream.name!r} of the contract lacks; "
-            "add it to the embodiment file or correct the driver's names."
+            "add it to the embodiment file or correct the driver's names.",
         )
     if len(values) not in (0, len(message.name)):
-        raise InputError(f"Topic {source.topic}: {len(message.name)} names but {len(values)} values of {source.field}.")
+        raise MessageError(
+            "names without values",
+            f"Topic {source.topic}: {len(message.name)} names but {len(values)} values of {source.field}.",
+        )
     for name, value in zip(message.name, values, strict=False):
-        row[place[name]], given[place[name]] = value, True
-    return row, given
+        if name in place:
+            row[place[name]], given[place[name]] = value, True
+    return finite(row, source, stream), given
 
 
-def numeric_row(message: Any, source: Source, stream: Stream) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def finite(row: NDArray[np.float64], source: Source, stream: Stream) -> NDArray[np.float64]:
+    """Return the row if all its numbers are finite.
+
+    Raises:
+        MessageError: naming the first element that is not.
+    """
+    if np.isfinite(row).all():
+        return row
+    place = int(np.flatnonzero(~np.isfinite(row.reshape(-1)))[0])
+    name = stream.names[place] if stream.names else f"element {place}"
+    raise MessageError(
+        "no finite number",
+        f"Topic {source.topic}: {name} of stream {stream.name!r} is {row.reshape(-1)[place]}; correct the driver, or "
+        "leave this element out of the stream.",
+    )
+
+
+def numeric_row(
+    message: Any, source: Source, stream: Stream, joints: Collection[str] = ()
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return one row of a numeric stream and its mask, each of the stream's shape.
 
     Raises:
-        InputError: the field holds another number of values than the contract says, or an unknown joint.
+        MessageError: another number of values than the contract says, an unknown joint, a value that is not finite.
     """
     if message.__msgtype__ == "sensor_msgs/msg/JointState":
-        return joint_row(message, source, stream)
-    values = numbers(field(message, source.field))
+        return joint_row(message, source, stream, joints)
+    found = field(message, source.field)
+    try:
+        values = numbers(found)
+    except (TypeError, ValueError):
+        raise MessageError(
+            "no numbers",
+            f"Topic {source.topic}: field {source.field!r} of {message.__msgtype__} holds no plain numbers.",
+        ) from None
     wanted = int(np.prod(stream.shape))
     if len(values) != wanted:
-        raise InputError(
-            f"Topic {source.topic}: expected {wanted} values for stream {stream.name!r}, got {len(values)}."
+        raise MessageError(
+            "other number of values",
+            f"Topic {source.topic}: expected {wanted} values for stream {stream.name!r}, got {len(values)}.",
         )
-    return np.asarray(values).reshape(stream.shape), np.ones(stream.shape, dtype=bool)
+    row = finite(np.asarray(values).reshape(stream.shape), source, stream)
+    return row, np.ones(stream.shape, dtype=bool)
 
 
-def image_bytes(message: Any, stream: Stream, topic: str) -> bytes | NDArray[np.uint16]:
-    """Return a colour image's JPEG bytes untouched, or a depth image (h, w) uint16 [mm].
+def ragged_bytes(message: Any, source: Source) -> bytes:
+    """Return a text as UTF-8, or a list of numbers as they are in memory (little-endian).
 
     Raises:
-        InputError: another format or size than the contract says.
+        MessageError: the field is a message or a list of messages or texts, which have no such form.
     """
-    if stream.kind == "colour_image":
-        kind = str(getattr(message, "format", "")).lower()
-        if message.__msgtype__ != "sensor_msgs/msg/CompressedImage" or not ("jpeg" in kind or "jpg" in kind):
-            raise InputError(f"Topic {topic}: expected JPEG in a CompressedImage, got {kind or message.__msgtype__}.")
-        return bytes(message.data.tobytes())
-    height, width = stream.shape
-    if message.encoding not in ("16UC1", "mono16") or (message.height, message.width) != (height, width):
-        raise InputError(
-            f"Topic {topic}: expected {height} x {width} 16UC1, got {message.height} x {message.width} {message.encoding}."
+    found = field(message, source.field)
+    if isinstance(found, str):
+        return found.encode()
+    values = np.asarray(found)
+    if values.dtype.kind not in "biuf":
+        raise MessageError(
+            "no numbers or text",
+            f"Topic {source.topic}: field {source.field!r} of {message.__msgtype__} is neither text nor numbers; declare "
+            "the stream's kind as raw.",
         )
-    order = ">u2" if message.is_bigendian else "<u2"
-    if len(message.data) != message.height * message.step or message.step < 2 * width:
-        raise DamageError(f"Topic {topic}: {len(message.data)} bytes do not hold {height} rows of {message.step}.")
-    rows = message.data.reshape(height, message.step)[:, : 2 * width]
-    return np.ascontiguousarray(rows).view(order).astype(np.uint16)
+    return values.tobytes()

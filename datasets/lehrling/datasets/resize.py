@@ -23,7 +23,7 @@ _BITS = 15
 def resize_image(
     image: NDArray[np.uint8], image_px: int, fit: Fit = "crop", crop: Crop | None = None
 ) -> NDArray[np.uint8]:
-    """Return image (h, w, 3) uint8 as (image_px, image_px, 3), cropped first.
+    """Return image (h, w, 3) uint8 as (image_px, image_px, 3), cropped first; unchanged in size where `image_px` is 0.
 
     Shrinking averages the area that a pixel covers; enlarging interpolates linearly.
 
@@ -32,7 +32,10 @@ def resize_image(
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(f"Expected an image of shape (h, w, 3) and uint8, got {image.shape} {image.dtype}.")
-    cut = _square(_cut(image, crop), fit)
+    cut = _cut(image, crop)
+    if image_px == 0:
+        return np.ascontiguousarray(cut)
+    cut = _square(cut, fit)
     height, width = (image_px, image_px) if fit != "pad" else _inside(cut, image_px)
     if cut.shape[:2] != (height, width):
         cut = _along_rows(_along_rows(cut, height).transpose(1, 0, 2), width).transpose(1, 0, 2)
@@ -42,7 +45,7 @@ def resize_image(
 
 
 def view_jpeg(jpeg: bytes, spec: ViewSpec, camera: str) -> bytes:
-    """Return a camera's JPEG as the view stores it: unchanged if it has the right size, else resized.
+    """Return a camera's JPEG as the view stores it: unchanged if it has the right size or keeps its own, else resized.
 
     Raises:
         DamageError: the bytes are not a colour JPEG.
@@ -52,7 +55,7 @@ def view_jpeg(jpeg: bytes, spec: ViewSpec, camera: str) -> bytes:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(jpeg)
         if height * width > _PIXELS_MAX:
             raise ValueError(f"{height} x {width} pixels")
-        if (height, width) == (spec.image_px, spec.image_px) and crop is None and colour != "Gray":
+        if spec.image_px in (0, height) and spec.image_px in (0, width) and crop is None and colour != "Gray":
             return jpeg
         return encode(resize_image(decode(jpeg), spec.image_px, spec.fit, crop), spec.jpeg_quality)
     except ValueError as error:

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lehrling.datasets.arrays import read_array, write_array, write_depth, write_jpegs
-from lehrling.datasets.embodiment import IMAGE_KINDS, JOINT_KINDS, Source, Stream
+from lehrling.datasets.embodiment import IMAGE_KINDS, JOINT_KINDS, Stream
 from lehrling.datasets.frames import JpegFile
 from lehrling.datasets.journal_read import JournalContents, Received
-from lehrling.datasets.messages import decode, definition, image_bytes, numeric_row, stamp_of
-from lehrling.datasets.messages import field as message_field
+from lehrling.datasets.row_reader import NOT_NUMBERS, RowReader
 
 TIMES = ("stamp_ns", "received_ns", "publish_ns", "monotonic_ns", "sequence")
 
@@ -105,16 +104,16 @@ def stream_rows(contents: JournalContents, stream: Stream) -> StreamRows:
         InputError: a message does not fit the contract; the message names topic and reason.
     """
     sources = contents.embodiment.binding.sources[stream.name]
-    pairs = [(m, s) for s in sources for m in contents.messages.get(s.topic, [])]
+    joints = contents.embodiment.contract.joint_names
+    readers = [RowReader(contents.types, source, stream, joints) for source in sources]
+    pairs = [(m, k) for k, source in enumerate(sources) for m in contents.messages.get(source.topic, [])]
     pairs.sort(key=lambda pair: pair[0].received_ns)
     stamps, values, masks, stamped = [], [], [], True
     kept: list[Received] = []
-    for received, source in pairs:
-        message = decode(received.cdr, source.type)
-        value, mask = _value(message, received, source, stream)
+    for received, k in pairs:
+        value, mask, stamp = readers[k].read(received.cdr, received.msgtype or sources[k].type)
         if mask is not None and not mask.any():
             continue
-        stamp = stamp_of(message)
         stamped = stamped and stamp is not None
         stamps.append(received.received_ns if stamp is None else stamp)
         values.append(value)
@@ -132,8 +131,8 @@ def stream_rows(contents: JournalContents, stream: Stream) -> StreamRows:
         stamped,
     )
     if stream.kind == "raw":
-        rows.definitions = {source.type: definition(source.type) for source in sources}
-    if stream.kind not in (*IMAGE_KINDS, "ragged", "raw"):
+        rows.definitions = {source.type: contents.types.definition(source.type) for source in sources}
+    if stream.kind not in NOT_NUMBERS:
         shape = (len(values), *stream.shape)
         rows.values = np.asarray(values, dtype=stream.dtype).reshape(shape)
         partial = stream.kind in JOINT_KINDS and len(sources) > 1
@@ -144,14 +143,3 @@ def stream_rows(contents: JournalContents, stream: Stream) -> StreamRows:
 
 def _column(rows: list[Received], name: str) -> NDArray[np.int64]:
     return np.array([getattr(row, name) for row in rows], dtype=np.int64)
-
-
-def _value(message: Any, received: Received, source: Source, stream: Stream) -> tuple[Any, NDArray[np.bool_] | None]:
-    if stream.kind in IMAGE_KINDS:
-        return image_bytes(message, stream, source.topic), None
-    if stream.kind == "raw":
-        return bytes(received.cdr), None
-    if stream.kind == "ragged":
-        found = message_field(message, source.field)
-        return found.encode() if isinstance(found, str) else np.asarray(found).tobytes(), None
-    return numeric_row(message, source, stream)

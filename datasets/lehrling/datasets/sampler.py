@@ -32,16 +32,39 @@ class EpisodeSampler:
     pair (epoch, position), and any epoch can be entered without drawing those before it.
     """
 
-    def __init__(self, rows: NDArray[np.int64] | Sequence[int], batch: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        rows: NDArray[np.int64] | Sequence[int],
+        batch: int,
+        seed: int = 0,
+        *,
+        episode_of_row: NDArray[np.int64] | None = None,
+        episodes_at_once: int = 0,
+    ) -> None:
         """Draw from rows (N,), for instance those of `usable_rows`, `batch` at a time.
 
+        Args:
+            rows: to draw from.
+            batch: rows of one batch.
+            seed: of the order.
+            episode_of_row: which episode every row of the view is from, such as `View.episode_index`.
+            episodes_at_once: shuffle episodes, then rows within so many of them at a time, so that what is read lies
+                close together: for disks that seek and for object stores. 0 shuffles all rows.
+
         Raises:
-            InputError: fewer rows than one batch.
+            InputError: fewer rows than one batch, or episodes at once without saying which rows are theirs.
         """
         self._rows = np.asarray(rows, np.int64)
         if batch < 1 or len(self._rows) < batch:
-            raise InputError(f"Expected at least one batch of {batch} rows, got {len(self._rows)} rows.")
+            raise InputError(
+                f"Expected at least one batch of {batch} rows, got {len(self._rows)} rows; make `batch` smaller, or "
+                "record more episodes."
+            )
+        if episodes_at_once and episode_of_row is None:
+            raise InputError("Expected `episode_of_row` for `episodes_at_once`, got none; pass `view.episode_index`.")
         self._batch, self._seed, self._epoch, self._position = batch, seed, 0, 0
+        self._at_once = episodes_at_once
+        self._episode = np.zeros(0, np.int64) if episode_of_row is None else episode_of_row[self._rows]
         self._order = self.permutation(0)
 
     @property
@@ -56,8 +79,14 @@ class EpisodeSampler:
 
     def permutation(self, epoch: int) -> NDArray[np.int64]:
         """Return the rows in the order of an epoch, (N,)."""
-        seed = np.random.SeedSequence(self._seed, spawn_key=(_ORDER, epoch))
-        return self._rows[np.random.default_rng(seed).permutation(len(self._rows))]
+        rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(_ORDER, epoch)))
+        order = rng.permutation(len(self._rows))
+        if self._at_once:
+            known = np.unique(self._episode)
+            group = np.empty(known[-1] + 1, np.int64)
+            group[rng.permutation(known)] = np.arange(len(known)) // self._at_once
+            order = order[np.argsort(group[self._episode[order]], kind="stable")]
+        return self._rows[order]
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         return self

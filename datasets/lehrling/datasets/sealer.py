@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -12,17 +12,21 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from lehrling.datasets import inventory
+from lehrling.datasets.documents import read_json
 from lehrling.datasets.errors import DamageError, InputError
 from lehrling.datasets.failpoints import reach
-from lehrling.datasets.files import checked_id, fsync_path, fsync_tree, storage_error, tree_bytes
+from lehrling.datasets.files import checked_id, fsync_path, fsync_tree, storage_error, tree_bytes, unreadable
 from lehrling.datasets.journal_read import JournalContents, read_journal
-from lehrling.datasets.manifest import MANIFEST, EpisodeRecord, read_manifest
+from lehrling.datasets.manifest import MANIFEST, SETTLED, EpisodeRecord, read_manifest
 from lehrling.datasets.rows import StreamRows, stream_rows
-from lehrling.datasets.timing import stream_timing
+from lehrling.datasets.timing import episode_timing
 
 EPISODE_FORMAT = 1
+ATTRIBUTES_BYTES_MAX = 16 << 20
+CLOCKS_APART_S = 60.0
 
 
 def seal(root: Path, name: str) -> EpisodeRecord:
@@ -39,7 +43,7 @@ def seal(root: Path, name: str) -> EpisodeRecord:
     checked_id(name)
     if (root / MANIFEST).is_file():
         known = read_manifest(root).get(name)
-        if known is not None and known.status in ("sealed", "quarantined", "purged"):
+        if known is not None and known.status in SETTLED:
             raise InputError(f"Episode {name!r} is {known.status} already; a sealed episode never changes.")
     contents = read_journal(root, name)
     rows = [stream_rows(contents, stream) for stream in contents.embodiment.contract.all_streams]
@@ -91,8 +95,7 @@ def _verify(directory: Path, rows: list[StreamRows]) -> None:
 
 def _record(contents: JournalContents, rows: list[StreamRows], final: Path, content_hash: str) -> EpisodeRecord:
     meta, contract = contents.meta, contents.embodiment.contract
-    stamps = np.concatenate([r.stamp_ns for r in rows]) if rows else np.zeros(0, np.int64)
-    duration = float(stamps.max() - stamps.min()) / 1e9 if len(stamps) else 0.0
+    timing = episode_timing(contents, rows)
     return EpisodeRecord(
         meta.id,
         "sealed",
@@ -104,9 +107,9 @@ def _record(contents: JournalContents, rows: list[StreamRows], final: Path, cont
         meta.operator,
         contents.outcome,
         contents.stop_cause,
-        round(duration, 6),
+        round(duration_s(rows), 6),
         {r.name: len(r) for r in rows},
-        {r.name: stream_timing(r.stamp_ns, r.received_ns, r.sequence) for r in rows},
+        timing.streams,
         tree_bytes(final),
         content_hash,
         contract.hash,
@@ -114,7 +117,20 @@ def _record(contents: JournalContents, rows: list[StreamRows], final: Path, cont
         tuple(contents.losses),
         code_version=metadata.version("lehrling-datasets"),
         written_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        skew=timing.skew,
+        clock_jump_ms=timing.clock_jump_ms,
+        facts=contents.facts,
     )
+
+
+def duration_s(rows: Sequence[StreamRows]) -> float:
+    """Return the time from first to last stamp; by receipts, where stamps are of clocks too different to be compared."""
+    spans = [_span_s([getattr(r, name) for r in rows if len(r)]) for name in ("stamp_ns", "received_ns")]
+    return spans[0] if abs(spans[0] - spans[1]) <= CLOCKS_APART_S else spans[1]
+
+
+def _span_s(times: list[NDArray[np.int64]]) -> float:
+    return (max(int(t.max()) for t in times) - min(int(t.min()) for t in times)) / 1e9 if times else 0.0
 
 
 def read_attributes(directory: Path) -> dict[str, Any]:
@@ -125,11 +141,12 @@ def read_attributes(directory: Path) -> dict[str, Any]:
     """
     path = directory / "zarr.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, "episode", bytes_max=ATTRIBUTES_BYTES_MAX)
         attributes = data["attributes"]
         if attributes["lehrling_episode"] != EPISODE_FORMAT:
             found = attributes["lehrling_episode"]
             raise InputError(f"Expected episode format {EPISODE_FORMAT} in {path}, got {found}; use a newer version.")
         return dict(attributes)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamageError(f"Expected a sealed episode at {directory}, but its zarr.json cannot be read.") from error
+        damage = DamageError(f"Expected a sealed episode at {directory}, but its zarr.json cannot be read.")
+        raise unreadable(error, path, damage) from error

@@ -16,6 +16,7 @@ from lehrling.datasets import inventory
 from lehrling.datasets.arrays import write_array
 from lehrling.datasets.codec import JpegFrames
 from lehrling.datasets.errors import InputError, LehrlingError, LockedError
+from lehrling.datasets.fan_out import Workers, fan_out
 from lehrling.datasets.files import checked_id, fsync_path, fsync_tree, storage_error
 from lehrling.datasets.statistics import Statistics, column_statistics
 from lehrling.datasets.view_data import View
@@ -23,7 +24,8 @@ from lehrling.datasets.view_images import frames_per_shard, write_frames
 from lehrling.datasets.view_layout import Layout, resolve
 from lehrling.datasets.view_meta import ViewEpisode, ViewMeta, view_key
 from lehrling.datasets.view_parts import Part, copied_part, new_part
-from lehrling.datasets.view_select import chosen
+from lehrling.datasets.view_pieces import PieceJob, make_piece, pieces_folder, read_piece
+from lehrling.datasets.view_select import chosen, pinned
 from lehrling.datasets.windows import chunk_indices
 
 if TYPE_CHECKING:
@@ -36,16 +38,24 @@ if TYPE_CHECKING:
     from lehrling.datasets.manifest import EpisodeRecord
     from lehrling.datasets.view_spec import ViewSpec
 
+ALONE = Workers()
 Progress = Callable[[int, int], None]
 """Called with steps done and steps in all."""
 
 
-def build_view(dataset: Dataset, name: str, spec: ViewSpec, progress: Progress | None = None) -> View:
+def build_view(
+    dataset: Dataset,
+    name: str,
+    spec: ViewSpec,
+    progress: Progress | None = None,
+    workers: Workers = ALONE,
+) -> View:
     """Build or refresh the view `name` and return it.
 
     A view that is current is returned as it is. Episodes that did not change are copied from the last
     version, others aligned and their images resized. The same episodes and specification always give the same
-    bytes. The new version is written to a hidden sibling, made durable, and takes the old one's place.
+    bytes, whoever the workers are. The new version is written to a hidden sibling, made durable, and takes the old one's
+    place. What several workers did before an interruption is not done again.
 
     Raises:
         InputError: no episode passes, a stream is unknown, or no row is valid.
@@ -53,6 +63,7 @@ def build_view(dataset: Dataset, name: str, spec: ViewSpec, progress: Progress |
         LockedError: the view is being built already.
         StorageError: the dataset cannot be written.
     """
+    spec = pinned(dataset, spec)
     records, contract = chosen(dataset, spec.episodes)
     layout = resolve(contract, spec)
     directory = dataset.root / "views" / checked_id(name)
@@ -63,9 +74,11 @@ def build_view(dataset: Dataset, name: str, spec: ViewSpec, progress: Progress |
             if last is not None and last.key == key:
                 return last
             steps = _Steps(len(records) * (1 + len(spec.cameras)), progress)
-            parts = _parts(dataset, records, layout, last, steps)
+            folder = pieces_folder(directory, spec)
+            parts = _parts(dataset, records, layout, last, steps, folder, workers)
             _write(_partial(directory), layout, key, parts, steps)
             _swap(directory)
+            shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise storage_error(error, directory) from error
     return View.open(dataset, name)
@@ -84,20 +97,40 @@ class _Steps:
 
 
 def _parts(
-    dataset: Dataset, records: Sequence[EpisodeRecord], layout: Layout, last: View | None, steps: _Steps
+    dataset: Dataset,
+    records: Sequence[EpisodeRecord],
+    layout: Layout,
+    last: View | None,
+    steps: _Steps,
+    folder: Path,
+    workers: Workers,
 ) -> list[Part]:
     known = {}
     if last is not None and last.spec.hash == layout.spec.hash and last.contract_hash == records[0].contract_hash:
         known = {(episode.id, episode.content_hash): episode for episode in last.episodes}
+    new = [record for record in records if (record.id, record.content_hash) not in known]
+    if workers != ALONE:
+        _make_pieces(dataset, new, layout, folder, workers, steps)
     parts = []
     for record in records:
         episode = known.get((record.id, record.content_hash))
-        if last is None or episode is None:
-            parts.append(new_part(dataset, record, layout))
-        else:
+        if last is not None and episode is not None:
             parts.append(copied_part(last, episode, record))
-        steps.step()
+        else:
+            parts.append(new_part(dataset, record, layout) if workers == ALONE else read_piece(folder, record))
+        if workers == ALONE or episode is not None:
+            steps.step()
     return parts
+
+
+def _make_pieces(
+    dataset: Dataset, records: Sequence[EpisodeRecord], layout: Layout, folder: Path, workers: Workers, steps: _Steps
+) -> None:
+    """Have workers make the parts of episodes, as files."""
+    root, text = str(dataset.root.resolve()), layout.spec.model_dump_json()
+    jobs = [PieceJob(root, str(folder.resolve()), record.id, record.content_hash, text) for record in records]
+    for _ in fan_out(make_piece, jobs, workers):
+        steps.step()
 
 
 def _write(directory: Path, layout: Layout, key: str, parts: list[Part], steps: _Steps) -> None:
@@ -117,7 +150,7 @@ def _write(directory: Path, layout: Layout, key: str, parts: list[Part], steps: 
         layout.state_names,
         layout.action_names,
         layout.sources,
-        frames_per_shard(layout.spec.image_px),
+        frames_per_shard(max((h * w for h, w in layout.sizes.values()), default=1)),
         episodes,
         skipped,
         layout.codec,
@@ -129,25 +162,31 @@ def _write(directory: Path, layout: Layout, key: str, parts: list[Part], steps: 
     write_array(group, "age_ns", _joined(parts, "age_ns"))
     write_array(group, "row_stamp_ns", _joined(parts, "stamp_ns"))
     for camera in layout.spec.cameras:
-        _write_camera(group, directory, camera, meta, parts, steps)
+        _write_camera(group, directory, camera, layout, meta, parts, steps)
     inventory.save(directory, inventory.build(directory))
     fsync_tree(directory)
 
 
 def _write_camera(
-    group: zarr.Group, directory: Path, camera: str, meta: ViewMeta, parts: list[Part], steps: _Steps
+    group: zarr.Group,
+    directory: Path,
+    camera: str,
+    layout: Layout,
+    meta: ViewMeta,
+    parts: list[Part],
+    steps: _Steps,
 ) -> None:
     offsets = [episode.frames[camera][0] for episode in meta.episodes]
     rows = [part.rows.frames[camera] + first for part, first in zip(parts, offsets, strict=True)]
     write_array(group, f"frame_of_row/{camera}", np.concatenate(rows))
-    px, quality = meta.spec.image_px, meta.spec.jpeg_quality
+    size = (*layout.sizes[camera], 3)
     group.create_array(
         f"images/{camera}",
-        shape=(meta.episodes[-1].frames[camera][1], px, px, 3),
-        chunks=(1, px, px, 3),
-        shards=(meta.per_shard, px, px, 3),
+        shape=(meta.episodes[-1].frames[camera][1], *size),
+        chunks=(1, *size),
+        shards=(meta.per_shard, *size),
         dtype="uint8",
-        serializer=JpegFrames(quality),
+        serializer=JpegFrames(meta.spec.jpeg_quality),
         compressors=None,
         fill_value=0,
     )

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lehrling.datasets import inventory
-from lehrling.datasets.arrays import read_array
+from lehrling.datasets.arrays import array_metadata, read_array
 from lehrling.datasets.errors import DamageError, InputError
 from lehrling.datasets.files import checked_id, refuse_links
-from lehrling.datasets.view_images import Frames
+from lehrling.datasets.view_images import Frames, Need
 from lehrling.datasets.view_meta import ViewEpisode, ViewMeta, read_meta, view_key
-from lehrling.datasets.view_select import eligible
+from lehrling.datasets.view_select import selected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,9 +35,12 @@ class View:
     handed to forked and spawned workers.
     """
 
-    def __init__(self, directory: Path, stale: str = "") -> None:
-        """Read the description of the view in `directory`; `open` also asks the manifest."""
-        self.directory, self.stale, self.meta = directory, stale, read_meta(directory)
+    def __init__(self, directory: Path, stale: str = "", need: Need | None = None) -> None:
+        """Read the description of the view in `directory`; `open` also asks the manifest.
+
+        `need` is called with each file before it is opened, and may bring it there.
+        """
+        self.directory, self.stale, self.meta, self._need = directory, stale, read_meta(directory), need
         self._frames: dict[str, Frames] = {}
 
     @classmethod
@@ -52,13 +55,21 @@ class View:
         """
         view = cls(dataset.root / "views" / checked_id(name))
         refuse_links(view.directory)
-        _refuse_removed(name, view.meta, dataset.records)
+        view.check(dataset, name)
         for entry in inventory.load(view.directory):
             path = view.directory / entry.path
             if not path.is_file() or path.stat().st_size != entry.size:
                 raise DamageError(f"Expected {entry.size} bytes at {path}, got a missing or cut file; build it again.")
-        view.stale = _staleness(name, view.meta, dataset.records)
         return view
+
+    def check(self, dataset: Dataset, name: str) -> None:
+        """Compare with the manifest: set `stale`.
+
+        Raises:
+            InputError: it holds a purged or quarantined episode.
+        """
+        _refuse_removed(name, self.meta, dataset.records)
+        self.stale = _staleness(name, self.meta, dataset)
 
     @property
     def spec(self) -> ViewSpec:
@@ -155,7 +166,9 @@ class View:
         if camera not in self._frames:
             rows = self._array(f"frame_of_row/{camera}")
             array = self.directory / "images" / camera
-            self._frames[camera] = Frames(array, rows, self.spec.image_px, self.meta.per_shard)
+            self._bring(array / "zarr.json")
+            height, width = array_metadata(array)["shape"][1:3]
+            self._frames[camera] = Frames(array, rows, (height, width), self.meta.per_shard, self._need)
         return self._frames[camera]
 
     def verify(self) -> list[str]:
@@ -163,10 +176,19 @@ class View:
         return inventory.problems(self.directory, inventory.content_hash(inventory.load(self.directory)))
 
     def __getstate__(self) -> dict[str, object]:
-        return {"directory": self.directory, "stale": self.stale, "meta": self.meta, "_frames": {}}
+        kept = {"directory": self.directory, "stale": self.stale, "meta": self.meta, "_need": self._need}
+        return {**kept, "_frames": {}}
 
     def _array(self, name: str) -> NDArray[Any]:
+        if self._need is not None:
+            for entry in inventory.load(self.directory):
+                if entry.path.startswith(f"{name}/"):
+                    self._bring(self.directory / entry.path)
         return read_array(self.directory / name)
+
+    def _bring(self, path: Path) -> None:
+        if self._need is not None:
+            self._need(path)
 
 
 def _refuse_removed(name: str, meta: ViewMeta, records: Mapping[str, EpisodeRecord]) -> None:
@@ -179,12 +201,12 @@ def _refuse_removed(name: str, meta: ViewMeta, records: Mapping[str, EpisodeReco
             )
 
 
-def _staleness(name: str, meta: ViewMeta, records: Mapping[str, EpisodeRecord]) -> str:
-    now = eligible(records, meta.spec.episodes)
+def _staleness(name: str, meta: ViewMeta, dataset: Dataset) -> str:
+    now = selected(dataset, meta.spec.episodes)
     if view_key(meta.spec, meta.contract_hash, now) == meta.key:
         return ""
     before, after = {e.id for e in meta.episodes} | set(meta.skipped), {record.id for record in now}
-    return (
-        f"View {name!r} is stale: {len(after - before)} episodes came and {len(before - after)} went since "
-        f"it was built; rebuild with `lehrling view … --name {name}`."
+    told = (
+        f"{len(after - before)} episodes came and {len(before - after)} went" if before != after else "labels changed"
     )
+    return f"View {name!r} is stale: {told} since it was built; rebuild with `lehrling view … --name {name}`."

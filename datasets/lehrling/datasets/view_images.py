@@ -10,6 +10,7 @@ takes 0.8 ms.
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+Need = Callable[[Path], None]
 _SHARD_BYTES = 32 << 20
 _PIXELS_PER_BYTE = 3
 """JPEG at quality 92, 4:4:4, of a robot's scene: about a third of a byte per pixel."""
@@ -31,9 +33,9 @@ _CHECKSUM = 4
 _MISSING = np.uint64(2**64 - 1)
 
 
-def frames_per_shard(image_px: int) -> int:
-    """Return how many frames make a shard of about 32 MiB, between 64 and 4096."""
-    return min(4096, max(64, _SHARD_BYTES * _PIXELS_PER_BYTE // (image_px * image_px)))
+def frames_per_shard(pixels: int) -> int:
+    """Return how many frames of so many pixels make a shard of about 32 MiB, between 64 and 4096."""
+    return min(4096, max(64, _SHARD_BYTES * _PIXELS_PER_BYTE // pixels))
 
 
 def shard_path(array: Path, shard: int) -> Path:
@@ -73,10 +75,20 @@ class Frames:
     Files are opened on first use, in whichever process that happens.
     """
 
-    def __init__(self, array: Path, frame_of_row: NDArray[np.int64], image_px: int, per_shard: int) -> None:
-        """Read the array in directory `array`; row i of the view shows frame `frame_of_row[i]`."""
+    def __init__(
+        self,
+        array: Path,
+        frame_of_row: NDArray[np.int64],
+        size: tuple[int, int],
+        per_shard: int,
+        need: Need | None = None,
+    ) -> None:
+        """Read the array in directory `array`, images of `size` (h, w); row i of the view shows frame `frame_of_row[i]`.
+
+        `need` is called with a file before it is opened, and may bring it there.
+        """
         self._array, self.frame_of_row = Path(array), frame_of_row
-        self._image_px, self._per_shard = image_px, per_shard
+        self._size, self._per_shard, self._need = size, per_shard, need
         self._open: dict[int, tuple[memoryview, NDArray[np.uint64]]] = {}
 
     def __len__(self) -> int:
@@ -86,7 +98,7 @@ class Frames:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """The shape (N, h, w, 3) of all rows."""
-        return len(self), self._image_px, self._image_px, 3
+        return len(self), *self._size, 3
 
     def __getitem__(self, row: int) -> NDArray[np.uint8]:
         """Return the image (h, w, 3) uint8 of a row; negative rows count from the end.
@@ -97,21 +109,33 @@ class Frames:
         """
         if not -len(self) <= row < len(self):
             raise IndexError(f"Expected a row below {len(self)}, got {row}.")
-        try:
-            return decode_jpeg(self.encoded(row), self._image_px, self._image_px)
-        except ValueError as error:
-            raise DamageError(f"Expected a JPEG for row {row} in {self._array}, got {error}.") from error
+        image = np.empty(self.shape[1:], np.uint8)
+        self._decode(int(self.frame_of_row[row]), image)
+        return image
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return (self[row] for row in range(len(self)))
 
-    def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the images (B, h, w, 3) uint8 of rows; a frame that several rows show is decoded once."""
-        wanted, place = np.unique(self.frame_of_row[np.asarray(rows, np.int64)], return_inverse=True)
-        images = np.empty((len(wanted), *self.shape[1:]), np.uint8)
-        for number, frame in enumerate(wanted):
-            images[number] = self[int(np.searchsorted(self.frame_of_row, frame))]
-        return images[place.reshape(-1)]
+    def batch(self, rows: Sequence[int] | NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Return the images (B, h, w, 3) uint8 of rows, in `out` if given; a frame that several rows show is decoded once.
+
+        Pixels are decoded outside Python's interpreter lock, so that threads do it side by side.
+        """
+        if out is None:
+            out = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        first: dict[int, int] = {}
+        for place, frame in enumerate(self.frame_of_row[np.asarray(rows, np.int64)].tolist()):
+            if (seen := first.setdefault(frame, place)) == place:
+                self._decode(frame, out[place])
+            else:
+                out[place] = out[seen]
+        return out
+
+    def _decode(self, number: int, out: NDArray[np.uint8]) -> None:
+        try:
+            decode_jpeg(self.frame(number), *self._size, out)
+        except ValueError as error:
+            raise DamageError(f"Expected a JPEG for frame {number} in {self._array}, got {error}.") from error
 
     def encoded(self, row: int) -> bytes:
         """Return the JPEG of a row as stored."""
@@ -130,7 +154,10 @@ class Frames:
 
     def _shard(self, number: int) -> tuple[memoryview, NDArray[np.uint64]]:
         if number not in self._open:
-            self._open[number] = _map_shard(shard_path(self._array, number), self._per_shard)
+            path = shard_path(self._array, number)
+            if self._need is not None:
+                self._need(path)
+            self._open[number] = _map_shard(path, self._per_shard)
         return self._open[number]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lehrling.datasets.errors import InputError
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 _NOT_NUMERIC = ("colour_image", "depth_image", "ragged", "raw")
 _WITH_QUATERNION = ("pose", "imu")
+_QUATERNION = ("qx", "qy", "qz", "qw")
+_USUAL_NAMES = {
+    "pose": ("x", "y", "z", *_QUATERNION),
+    "imu": (*_QUATERNION, "wx", "wy", "wz", "ax", "ay", "az"),
+}
+"""Of the elements of streams whose contract does not name them, so that what turns is known to turn."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,17 @@ class Columns:
 
 @dataclass(frozen=True)
 class Layout:
-    """Columns of state and action, cameras, and what actions are relative to."""
+    """Columns of state and action, cameras, and what actions are relative to.
+
+    Attributes:
+        sizes: height and width of each camera's images.
+    """
 
     spec: ViewSpec
     state: tuple[Columns, ...]
     action: tuple[Columns, ...]
     codec: ActionCodec
+    sizes: dict[str, tuple[int, int]]
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -89,11 +100,19 @@ def resolve(contract: Contract, spec: ViewSpec) -> Layout:
                 f"Expected observations in the state, got the action {part.stream!r}; a policy that sees "
                 "its own command copies it."
             )
-    layout = Layout(spec, state, action, _codec(contract, state, action))
+    sizes = {camera: _image_size(contract.stream(camera), spec) for camera in spec.cameras}
+    layout = Layout(spec, state, action, _codec(contract, state, action), sizes)
     for names in (layout.state_names, layout.action_names):
         if len(set(names)) != len(names):
             raise InputError(f"Expected each column once, got {', '.join(names)}.")
     return layout
+
+
+def _image_size(camera: Stream, spec: ViewSpec) -> tuple[int, int]:
+    if spec.image_px:
+        return spec.image_px, spec.image_px
+    height, width = camera.shape[:2]
+    return height, width
 
 
 def _columns(contract: Contract, field: Field, rule: Rule) -> Columns:
@@ -107,21 +126,34 @@ def _columns(contract: Contract, field: Field, rule: Rule) -> Columns:
     if rule.alignment == "linear" and stream.kind in _WITH_QUATERNION and _turns(chosen):
         raise InputError(
             f"Expected a stream without a quaternion to interpolate linearly, got {stream.name!r}; use "
-            "previous or nearest, or select its position only."
+            "slerp, previous or nearest, or select its position only."
         )
+    if rule.alignment == "slerp":
+        rule = replace(rule, quaternions=(_quaternion(stream, chosen),))
     picks = tuple(names.index(name) for name in chosen)
     return Columns(field, rule, picks, tuple(f"{stream.name}.{name}" for name in chosen))
 
 
+def _quaternion(stream: Stream, chosen: tuple[str, ...]) -> tuple[int, ...]:
+    """Return where among the chosen elements x, y, z and w of the quaternion are."""
+    if stream.kind not in _WITH_QUATERNION or not all(name in chosen for name in _QUATERNION):
+        raise InputError(
+            f"Expected a pose with its whole quaternion for slerp, got {stream.name!r} ({', '.join(chosen)}); use linear "
+            "for what does not turn."
+        )
+    return tuple(chosen.index(name) for name in _QUATERNION)
+
+
 def _turns(names: tuple[str, ...]) -> bool:
-    return any(name in ("qx", "qy", "qz", "qw") for name in names)
+    return any(name in _QUATERNION for name in names)
 
 
 def _element_names(stream: Stream) -> tuple[str, ...]:
     size = 1
     for length in stream.shape:
         size *= length
-    return stream.names or tuple(str(place) for place in range(size))
+    usual = _USUAL_NAMES.get(stream.kind, ())
+    return stream.names or (usual if len(usual) == size else tuple(str(place) for place in range(size)))
 
 
 def _codec(contract: Contract, state: tuple[Columns, ...], action: tuple[Columns, ...]) -> ActionCodec:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
+from lehrling.datasets.documents import read_json
 from lehrling.datasets.errors import DamageError, InputError
 from lehrling.datasets.representation import ActionCodec, RelativePart
 from lehrling.datasets.view_spec import VIEW_FORMAT, ViewSpec
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from lehrling.datasets.manifest import EpisodeRecord
     from lehrling.datasets.statistics import Statistics
 
-_BYTES_MAX = 1 << 28
+_BYTES_MAX = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,8 @@ def read_meta(directory: Path) -> ViewMeta:
     path = directory / "zarr.json"
     if not path.is_file():
         raise InputError(f"There is no view at {directory}; build it with `lehrling view`.")
-    if path.stat().st_size > _BYTES_MAX:
-        raise DamageError(f"{path} is larger than {_BYTES_MAX} bytes; that is no view.")
     try:
-        attributes = json.loads(path.read_text(encoding="utf-8"))["attributes"]
+        attributes = read_json(path, "view", bytes_max=_BYTES_MAX)["attributes"]
         version = attributes["lehrling_view"]
         if version == VIEW_FORMAT:
             return ViewMeta.from_json(attributes)
@@ -144,12 +143,17 @@ def read_meta(directory: Path) -> ViewMeta:
 def view_key(spec: ViewSpec, contract_hash: str, records: Sequence[EpisodeRecord]) -> str:
     """Return the sha256 that changes whenever the view's content would.
 
-    It covers the specification, the view format, the contract and the episodes' content hashes.
+    It covers the specification, the view format, the contract, the episodes' content hashes and what a label changed.
     """
     content = [
         VIEW_FORMAT,
         spec.hash,
         contract_hash,
-        [[record.id, record.content_hash] for record in records],
+        [[record.id, record.content_hash, *_relabelled(record)] for record in records],
     ]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
+def _relabelled(record: EpisodeRecord) -> list[str]:
+    """Return the words that a view tells, if they are not those that were sealed."""
+    return [record.task, record.instruction] if {"task", "instruction"} & record.sealed_as.keys() else []

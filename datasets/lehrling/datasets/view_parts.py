@@ -53,12 +53,12 @@ def episode_streams(episode: Episode) -> Streams:
 
 def new_part(dataset: Dataset, record: EpisodeRecord, layout: Layout) -> Part:
     """Align an episode; its images are read, and resized where they must be, once they are asked for."""
-    rows = episode_rows(episode_streams(dataset.episode(record.id)), layout)
+    rows = episode_rows(episode_streams(dataset.episode_of(record)), layout)
     shown = {camera: np.unique(frames) for camera, frames in rows.frames.items()}
     numbered = {camera: np.searchsorted(shown[camera], frames) for camera, frames in rows.frames.items()}
 
     def jpegs(camera: str) -> Iterator[bytes]:
-        stream = dataset.episode(record.id).stream(camera)
+        stream = dataset.episode_of(record).stream(camera)
         return (view_jpeg(stream.encoded(int(frame)), layout.spec, camera) for frame in shown[camera])
 
     counts = {camera: len(frames) for camera, frames in shown.items()}

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic import Field as Setting
 
-from lehrling.datasets.align import Alignment, Rule
+from lehrling.datasets.align import INTERPOLATING, Alignment, Rule
+from lehrling.datasets.where import parse_where
 
 VIEW_FORMAT = 1
 """Raised whenever the same episodes and specification would give other rows."""
@@ -37,6 +45,8 @@ class Field(_Part):
         delay_ms: interpolating alignments of a state field look back this far, which makes them causal.
         max_age_ms: older rows make the view's row not valid. None means `observation_max_age_ms` for a state
             field and no limit for an action field. For `drop` it is the tolerance.
+        max_gap_ms: interpolating alignments (`linear`; `slerp` for poses) are valid only between rows stamped at most so far
+            apart; None is no limit.
         representation: what an action is relative to. `delta`: the row before. `chunk_relative`: the state
             `reference` at the start of the chunk. `end_effector`: the same for poses (xyz, quaternion), in
             the frame of the referenced pose. The last two are applied to chunks, by `ActionCodec`.
@@ -49,6 +59,7 @@ class Field(_Part):
     latency_ms: _Milliseconds = 0.0
     delay_ms: _Milliseconds = 0.0
     max_age_ms: _Milliseconds | None = None
+    max_gap_ms: _Milliseconds | None = None
     representation: Representation = "absolute"
     reference: str | None = None
 
@@ -62,7 +73,17 @@ class Field(_Part):
             )
         if self.select is not None and len(set(self.select)) != len(self.select):
             raise ValueError(f"Expected each element of {self.stream!r} once, got {self.select}.")
+        if self.max_gap_ms is not None and self.alignment not in INTERPOLATING:
+            raise ValueError(
+                f"Expected max_gap_ms only where values are interpolated, got it for {self.stream!r}; use linear or slerp."
+            )
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, give: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not asked for, so that specifications from before there were gap limits keep their hashes."""
+        given: dict[str, Any] = give(self)
+        return {name: value for name, value in given.items() if value is not None or name != "max_gap_ms"}
 
 
 class Crop(_Part):
@@ -81,6 +102,9 @@ class EpisodeFilter(_Part):
         outcomes: by default everything that did not fail.
         tasks, robots, ids: names to keep.
         contract: hash (or its beginning) of the contract, for a dataset that holds several.
+        where: a filter expression, see `where`.
+        snapshot: a snapshot's name; its episodes as they were labelled then, instead of those valid at the moment.
+        snapshot_hash: the snapshot's hash, so that no other of that name is taken; filled in when a view is built.
     """
 
     outcomes: Annotated[tuple[Outcome, ...], Setting(strict=False, min_length=1)] = ("success", "unknown")
@@ -88,6 +112,23 @@ class EpisodeFilter(_Part):
     robots: _Names | None = None
     ids: _Names | None = None
     contract: str | None = None
+    where: str | None = None
+    snapshot: str | None = None
+    snapshot_hash: str | None = None
+
+    @field_validator("where")
+    @classmethod
+    def _where(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_where(text)
+        return text
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, give: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not asked for, so that specifications from before there were snapshots keep their hashes."""
+        given: dict[str, Any] = give(self)
+        later = ("where", "snapshot", "snapshot_hash")
+        return {name: value for name, value in given.items() if value is not None or name not in later}
 
 
 class ViewSpec(_Part):
@@ -95,7 +136,7 @@ class ViewSpec(_Part):
 
     Attributes:
         rate_hz: rows per second.
-        image_px: height and width of every image.
+        image_px: height and width of every image; 0 keeps images as they were recorded, at the camera's own size.
         cameras: cameras in order.
         state, action: columns in order.
         fit: how an image that is not square becomes so: `crop` its centre, `pad` with black, or `stretch`.
@@ -109,7 +150,7 @@ class ViewSpec(_Part):
     """
 
     rate_hz: float = Setting(gt=0, le=1000)
-    image_px: int = Setting(ge=8, le=4096)
+    image_px: int = Setting(ge=0, le=4096)
     cameras: _Names = ()
     state: Annotated[tuple[Field, ...], Setting(strict=False)] = ()
     action: Annotated[tuple[Field, ...], Setting(strict=False, min_length=1)]
@@ -142,6 +183,11 @@ class ViewSpec(_Part):
         unknown = set(self.crops) - set(self.cameras)
         if unknown:
             raise ValueError(f"Expected crops of the view's cameras {self.cameras}, got {sorted(unknown)}.")
+        if self.image_px < 8 and (self.image_px or self.crops):
+            got = f"crops of {sorted(self.crops)}" if self.image_px == 0 else f"{self.image_px}"
+            raise ValueError(
+                f"Expected image_px of 8 or more, or 0 for images as recorded and without crops, got {got}."
+            )
         if self.view_format != VIEW_FORMAT:
             raise ValueError(
                 f"Expected view format {VIEW_FORMAT}, got {self.view_format}; use the version that "
@@ -179,7 +225,7 @@ def _default(field: Field, alignment: Alignment) -> dict[str, Alignment]:
 
 
 def _causal(field: Field) -> Field:
-    if field.alignment in ("nearest", "linear") and field.delay_ms == 0:
+    if field.alignment in ("nearest", *INTERPOLATING) and field.delay_ms == 0:
         raise ValueError(
             f"Expected a causal alignment for the observation {field.stream!r}, got {field.alignment}, which "
             "looks ahead; use previous, or declare a delay_ms that covers the stream's period and latency."
@@ -194,7 +240,7 @@ def _causal(field: Field) -> Field:
 
 def _rule(field: Field, *, causal: bool, limit_ms: float | None) -> Rule:
     latency, delay = _ns(field.latency_ms) or 0, _ns(field.delay_ms) or 0
-    return Rule(field.alignment or "previous", causal, latency, delay, _ns(limit_ms))
+    return Rule(field.alignment or "previous", causal, latency, delay, _ns(limit_ms), _ns(field.max_gap_ms))
 
 
 def _ns(milliseconds: float | None) -> int | None:
