@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from lehrling.sim.physics import Light
 
 RENDERER = "tinyrenderer"
+Pose = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Position (3,) [m] and quaternion (4,) x, y, z, w."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,7 @@ def _rotation(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
     )
 
 
-def project(
-    client: Any, camera: Camera, link_pose: tuple[NDArray[np.float64], NDArray[np.float64]], xyz: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def project(client: Any, camera: Camera, link_pose: Pose, xyz: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return where a point [m] appears: column and row as fractions of the image, (0, 0) at the top left."""
     view = np.asarray(view_matrix(client, camera, link_pose)).reshape(4, 4).T
     lens = np.asarray(client.computeProjectionMatrixFOV(camera.fov_deg, 1.0, camera.near, camera.far))
@@ -66,9 +66,7 @@ def project(
     return np.array([(x + 1) / 2, (1 - y) / 2])
 
 
-def view_matrix(
-    client: Any, camera: Camera, link_pose: tuple[NDArray[np.float64], NDArray[np.float64]]
-) -> tuple[float, ...]:
+def view_matrix(client: Any, camera: Camera, link_pose: Pose) -> tuple[float, ...]:
     """Return the OpenGL view matrix; a camera without an eye looks along its link's z axis."""
     if camera.eye is not None:
         return tuple(client.computeViewMatrix(camera.eye, camera.target, (0, 0, 1)))
@@ -77,30 +75,43 @@ def view_matrix(
     return tuple(client.computeViewMatrix(position.tolist(), target.tolist(), (-rotation[:, 0]).tolist()))
 
 
-def render(
-    client: Any,
-    camera: Camera,
-    px: int,
-    light: Light,
-    link_pose: tuple[NDArray[np.float64], NDArray[np.float64]],
-    *,
-    mask: bool = False,
-) -> tuple[NDArray[np.uint8], NDArray[np.int32] | None]:
-    """Render (px, px, 3) uint8 RGB, and the body id per pixel (px, px) where `mask` is set."""
-    projection = client.computeProjectionMatrixFOV(camera.fov_deg, 1.0, camera.near, camera.far)
-    _, _, rgba, _, segmentation = client.getCameraImage(
-        px,
-        px,
+def _picture(
+    client: Any, camera: Camera, size: tuple[int, int], light: Light, link_pose: Pose, flags: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int32]]:
+    """Return colour (h, w, 4), depth buffer (h, w) and body ids (h, w), the last only where `flags` ask for them."""
+    height, width = size
+    _, _, rgba, depth, bodies = client.getCameraImage(
+        width,
+        height,
         view_matrix(client, camera, link_pose),
-        projection,
+        client.computeProjectionMatrixFOV(camera.fov_deg, width / height, camera.near, camera.far),
         lightDirection=light.direction,
         lightColor=light.colour,
         lightAmbientCoeff=light.ambient,
         lightDiffuseCoeff=light.diffuse,
         lightSpecularCoeff=light.specular,
         shadow=0,
-        flags=0 if mask else client.ER_NO_SEGMENTATION_MASK,
+        flags=flags,
         renderer=client.ER_TINY_RENDERER,
     )
+    return rgba, depth, bodies
+
+
+def render(
+    client: Any, camera: Camera, size: tuple[int, int], light: Light, link_pose: Pose, *, mask: bool = False
+) -> tuple[NDArray[np.uint8], NDArray[np.int32] | None]:
+    """Render (h, w, 3) uint8 RGB of `size` (h, w), and the body id per pixel (h, w) where `mask` is set."""
+    flags = 0 if mask else client.ER_NO_SEGMENTATION_MASK
+    rgba, _, bodies = _picture(client, camera, size, light, link_pose, flags)
     image = np.ascontiguousarray(rgba[:, :, :3]).astype(np.uint8, copy=False)
-    return image, (segmentation.astype(np.int32) if mask else None)
+    return image, (bodies.astype(np.int32) if mask else None)
+
+
+def render_rgbd(
+    client: Any, camera: Camera, size: tuple[int, int], light: Light, link_pose: Pose
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Render (h, w, 3) uint8 RGB and (h, w) distance along the optical axis [m], `far` where nothing is, in one pass."""
+    rgba, buffer, _ = _picture(client, camera, size, light, link_pose, client.ER_NO_SEGMENTATION_MASK)
+    near, far = camera.near, camera.far
+    depth = far * near / (far - (far - near) * np.asarray(buffer, dtype=np.float64))
+    return np.ascontiguousarray(rgba[:, :, :3]).astype(np.uint8, copy=False), depth

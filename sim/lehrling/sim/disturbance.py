@@ -33,3 +33,21 @@ class Disturbance:
             return -1.0
         self._slip = 0
         return command
+
+
+class Wander:
+    """Pushes executed joint targets by slowly varying offsets: an Ornstein-Uhlenbeck process per joint, smoothed once more."""
+
+    def __init__(self, rng: np.random.Generator, scale_rad: NDArray[np.float64]) -> None:
+        self._rng = rng
+        self._process: NDArray[np.float64] = np.zeros(len(scale_rad))
+        self._offset: NDArray[np.float64] = np.zeros(len(scale_rad))
+        self._scale = scale_rad * float(rng.uniform(0, 1.5))
+
+    def push(self) -> NDArray[np.float64]:
+        """Return the next offset [rad], called once per command period."""
+        decay = 0.95
+        draw = self._rng.normal(size=len(self._scale)) * self._scale * np.sqrt(1 - decay**2)
+        self._process = decay * self._process + draw
+        self._offset = decay * self._offset + (1 - decay) * self._process
+        return self._offset

@@ -14,10 +14,9 @@ from lehrling.datasets.dataset import Dataset
 from lehrling.datasets.errors import InputError
 from lehrling.datasets.manifest import EpisodeRecord
 from lehrling.datasets.sealer import seal
+from lehrling.sim.catalogue import make_station, offer
 from lehrling.sim.record import episode_id, record_episode
-from lehrling.sim.robots import robot_named
-from lehrling.sim.tasks import task_named
-from lehrling.sim.world import World
+from lehrling.sim.station import Station
 
 Progress = Callable[[int, int], None]
 """Called with episodes done and episodes wanted."""
@@ -38,15 +37,15 @@ class GenerateReport:
     successes: int
 
 
-_world: World | None = None
+_station: Station | None = None
 
 
-def _start_worker(robot: str, image_px: int, parent: int) -> None:
+def _start_worker(task: str, robot: str, image_px: int, parent: int) -> None:
     """Prepare a worker: one world, no threads of its own, gone when its parent is."""
-    global _world  # noqa: PLW0603
+    global _station  # noqa: PLW0603
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent(parent)
-    _world = World(robot_named(robot), image_px)
+    _station = make_station(task, robot, (image_px, image_px))
 
 
 def _die_with_parent(parent: int) -> None:
@@ -61,11 +60,11 @@ def _die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def _make(root: Path, task: str, seed: int) -> EpisodeRecord:
+def _make(root: Path, seed: int) -> EpisodeRecord:
     """Record and seal one episode in a worker; committing is the parent's, who holds the lock."""
-    assert _world is not None
-    record_episode(root, _world, task_named(task), seed)
-    return seal(root, episode_id(task, _world.robot.name, seed))
+    assert _station is not None
+    record_episode(root, _station, seed)
+    return seal(root, episode_id(_station.task_name, _station.embodiment.name, seed))
 
 
 def _records(
@@ -73,8 +72,8 @@ def _records(
 ) -> Iterator[EpisodeRecord]:
     """Return the records in the seeds' order, so that the manifest, too, is the same for any number of workers."""
     context = mp.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (robot, image_px, os.getpid())) as pool:
-        futures = [pool.submit(_make, root, task, seed) for seed in seeds]
+    with ProcessPoolExecutor(workers, context, _start_worker, (task, robot, image_px, os.getpid())) as pool:
+        futures = [pool.submit(_make, root, seed) for seed in seeds]
         try:
             for future in futures:
                 yield future.result()
@@ -98,10 +97,10 @@ def generate(
     A seed that is in the dataset already is kept; the same seed gives the same content hash anywhere.
 
     Raises:
-        InputError: unknown task or robot, or no seeds.
+        InputError: unknown task or robot, a robot that cannot do the task, or no seeds.
         LockedError: another process is writing.
     """
-    task_named(task), robot_named(robot)
+    offer(task, robot)
     if not seeds or workers < 1:
         raise InputError(f"Expected at least one episode and one worker, got {len(seeds)} and {workers}.")
     made: list[EpisodeRecord] = []

@@ -68,12 +68,17 @@ class Physics:
             self.client: Any = BulletClient(connection_mode=pybullet.DIRECT)
         self.steps = 0
 
-    def reset(self) -> None:
-        """Empty the world; a reloaded world is bit-identical for a seed, a rewound one is not."""
+    def reset(self, iterations: int = 60) -> None:
+        """Empty the world; a reloaded world is bit-identical for a seed, a rewound one is not.
+
+        `iterations` of the constraint solver per step: what a robot of many joints costs goes with them.
+        """
         p = self.client
         p.resetSimulation()
         p.setGravity(0, 0, -9.81)
-        p.setPhysicsEngineParameter(fixedTimeStep=1 / STEP_HZ, numSolverIterations=60, deterministicOverlappingPairs=1)
+        p.setPhysicsEngineParameter(
+            fixedTimeStep=1 / STEP_HZ, numSolverIterations=iterations, deterministicOverlappingPairs=1
+        )
         self.steps = 0
 
     def step(self, count: int = 1) -> None:

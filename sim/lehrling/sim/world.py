@@ -45,8 +45,9 @@ def draw_appearance(rng: np.random.Generator) -> Appearance:
 class World:
     """A robot at a table; commands are TCP targets, sensors are joints, TCP pose and two cameras."""
 
-    def __init__(self, robot: Robot, px: int) -> None:
+    def __init__(self, robot: Robot, px: int, width: int | None = None) -> None:
         self.physics, self.robot, self.px = Physics(), robot, px
+        self._aspect = (width or px) / px
         self.cameras: dict[str, Camera] = {}
 
     def reset(self, seeds: Seeds) -> None:
@@ -100,13 +101,14 @@ class World:
         return self.arm.state()
 
     def render(self, camera: str) -> NDArray[np.uint8]:
-        """Render one camera: (px, px, 3) uint8."""
+        """Render one camera: (h, w, 3) uint8; h is `px`, and w too unless another width was asked for."""
         return self.render_labelled(camera, mask=False)[0]
 
     def render_labelled(self, camera: str, *, mask: bool = True) -> tuple[NDArray[np.uint8], NDArray[np.int32] | None]:
         """Render one camera with the body id per pixel, for perception pre-training only."""
         pose = self.arm.link_pose(self.arm.camera_link)
-        return render(self.physics.client, self.cameras[camera], self.px, self.appearance.light, pose, mask=mask)
+        size = (self.px, round(self.px * self._aspect))
+        return render(self.physics.client, self.cameras[camera], size, self.appearance.light, pose, mask=mask)
 
     def close(self) -> None:
         """Disconnect from Bullet."""
