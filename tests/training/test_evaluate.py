@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 import xml.dom.minidom
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lehrling.datasets.errors import ContractError, InputError
+from lehrling.datasets.errors import ContractError, InputError, LehrlingError
 from lehrling.training.config import TrainConfig
-from lehrling.training.evaluate import EvaluationPlan, evaluate, film, write_report
+from lehrling.training.evaluate import EvaluationPlan, EvaluationReport, evaluate, film, write_report
 from lehrling.training.junit import junit_xml
 from lehrling.training.statistics import SuccessRate
 from lehrling.training.trainer import train
@@ -34,17 +38,26 @@ def plan(demonstrations: Path, checkpoint: Path, tmp_path_factory: pytest.TempPa
     return EvaluationPlan(result.policy, result.initial, "kitting", "arm6", (500_000, 500_001), workers=1)
 
 
-def test_the_table_is_the_same_for_any_number_of_workers_and_again(plan: EvaluationPlan) -> None:
-    one = evaluate(plan).to_json()
+@pytest.fixture(scope="module")
+def report(plan: EvaluationPlan) -> EvaluationReport:
+    """Evaluate in this process."""
+    return evaluate(plan)
+
+
+def test_the_table_is_the_same_for_any_number_of_workers_and_again(
+    plan: EvaluationPlan, report: EvaluationReport
+) -> None:
+    threads = torch.get_num_threads()
+    one = report.to_json()
     two = evaluate(dataclasses.replace(plan, workers=2)).to_json()
-    assert one == two
+    assert one == two == evaluate(plan).to_json()
+    assert torch.get_num_threads() == threads
     assert one["expert"] == {"n": 2, "successes": 2, "rate": 1.0, "interval": [0.3424, 1.0]}
     assert one["tuned"]["n"] == one["untrained"]["n"] == 2  # type: ignore[index]
     assert len(one["rollouts"]) == 6  # type: ignore[arg-type]
 
 
-def test_films_and_reports_are_written_failures_first(plan: EvaluationPlan, tmp_path: Path) -> None:
-    report = evaluate(plan)
+def test_films_and_reports_are_written_failures_first(report: EvaluationReport, tmp_path: Path) -> None:
     assert write_report(report, tmp_path).is_file()
     films = film(report, tmp_path / "films", count=2)
     assert [path.name for path in films] == ["failure-500000.gif", "failure-500001.gif"]
@@ -53,9 +66,41 @@ def test_films_and_reports_are_written_failures_first(plan: EvaluationPlan, tmp_
     assert (suite.getAttribute("tests"), suite.getAttribute("failures")) == ("2", "2")
 
 
+def test_progress_counts_every_rollout_once(plan: EvaluationPlan) -> None:
+    told: list[tuple[int, int]] = []
+    evaluate(dataclasses.replace(plan, baseline=None), progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_worker_that_is_killed_is_told_with_a_remedy(plan: EvaluationPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_arguments: object) -> None:
+        raise BrokenProcessPool("A process in the process pool was terminated abruptly")
+
+    monkeypatch.setattr("lehrling.training.evaluate.as_completed", killed)
+    with pytest.raises(LehrlingError, match=r"One of 2 workers ended without a word, .* use fewer --workers"):
+        evaluate(dataclasses.replace(plan, workers=2, seeds=(500_000,), baseline=None))
+
+
 def test_a_policy_of_another_robot_is_refused(plan: EvaluationPlan) -> None:
     with pytest.raises(ContractError, match=r"expects the state joint_position\.joint1"):
         evaluate(dataclasses.replace(plan, robot="iiwa"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"cameras": ["front", "rear"]}, "cameras front, wrist, but the policy looks through front, rear"),
+        ({"rate_hz": 20.0}, "takes 10 actions a second, but the policy gives 20; build the view with --rate 10"),
+    ],
+)
+def test_a_policy_of_other_cameras_or_another_rate_is_refused(
+    plan: EvaluationPlan, tmp_path: Path, change: dict[str, object], told: str
+) -> None:
+    policy = shutil.copytree(plan.policy, tmp_path / "policy")
+    description = json.loads((policy / "policy.json").read_text(encoding="utf-8"))
+    (policy / "policy.json").write_text(json.dumps(description | change), encoding="utf-8")
+    with pytest.raises(ContractError, match=told):
+        evaluate(dataclasses.replace(plan, policy=policy))
 
 
 def test_unusable_plans_are_refused(plan: EvaluationPlan) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lehrling.datasets.errors import InputError
 from lehrling.training import models
@@ -122,3 +124,84 @@ def test_a_configuration_that_is_no_json_is_refused(checkpoint: Path) -> None:
     (checkpoint / "config.json").write_text("{")
     with pytest.raises(InputError, match="is not JSON"):
         models.check(str(checkpoint))
+
+
+def test_a_configuration_that_names_other_weights_is_refused(checkpoint: Path) -> None:
+    edit(checkpoint, transformers_weights="adapter_model.bin")
+    with pytest.raises(InputError, match="transformers_weights"):
+        models.load_backbone(str(checkpoint))
+
+
+@pytest.mark.parametrize("shard", ["pytorch_model.bin", "../elsewhere.safetensors", 5, None])
+def test_an_index_that_leads_elsewhere_is_refused(checkpoint: Path, shard: object) -> None:
+    (checkpoint / "model.safetensors").rename(checkpoint / "model-00001-of-00001.safetensors")
+    index = {"weight_map": {"lm_head.weight": shard} if shard else None}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"names of \*\.safetensors beside .*index\.json, got "):
+        models.load_backbone(str(checkpoint))
+
+
+def test_a_base_that_is_an_adapter_is_refused_before_it_names_a_base_of_its_own(checkpoint: Path) -> None:
+    (checkpoint / "adapter_config.json").write_text('{"base_model_name_or_path": "Qwen/Qwen3-VL-2B-Instruct"}')
+    with pytest.raises(InputError, match=r"base without adapters, got .*adapter_config\.json"):
+        models.load_backbone(str(checkpoint))
+
+
+def test_weights_that_lack_a_tensor_are_refused_instead_of_left_at_random(checkpoint: Path) -> None:
+    path = checkpoint / "model.safetensors"
+    tensors = load_file(path)
+    del tensors["model.language_model.norm.weight"]
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lack model\.language_model\.norm\.weight .* left at random"):
+        models.load_backbone(str(checkpoint))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", cut),
+        ("model.safetensors", lambda path: path.write_bytes(b"{")),
+        ("tokenizer.json", cut),
+        ("tokenizer.json", lambda path: path.write_bytes(b"[" * 100_000)),
+        ("tokenizer.json", Path.unlink),
+    ],
+)
+def test_broken_files_are_refused_in_one_sentence(checkpoint: Path, name: str, damage: Callable[[Path], None]) -> None:
+    damage(checkpoint / name)
+    with pytest.raises(InputError, match=r"qwen3_vl checkpoint at .* cannot be loaded") as caught:
+        models.load_backbone(str(checkpoint))
+    assert str(checkpoint) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"image_mean": "grey", "image_std": [1, 1, 1]}', "image_mean: Input should be a valid tuple"),
+        ('{"image_mean": [0, 0], "image_std": [1, 1, 1]}', "image_mean.2: Field required"),
+        ('{"image_mean": [0, 0, 0], "image_std": [0, 1, 1]}', "image_std.0: Input should be greater than 0"),
+        ("[1]", "Expected an object"),
+    ],
+)
+def test_a_malformed_normalisation_is_refused(checkpoint: Path, content: str, told: str) -> None:
+    base = models.check(str(checkpoint))
+    (checkpoint / "preprocessor_config.json").write_text(content)
+    with pytest.raises(InputError, match=told):
+        models.pixel_statistics(base)
+
+
+def test_a_normalisation_is_read_and_its_absence_is_none(checkpoint: Path) -> None:
+    base = models.check(str(checkpoint))
+    assert models.pixel_statistics(base) is None
+    (checkpoint / "preprocessor_config.json").write_text('{"image_mean": [0, 0.5, 1], "image_std": [1, 2, 3], "x": 1}')
+    assert models.pixel_statistics(base) == ((0, 0.5, 1), (1, 2, 3))
+
+
+def test_without_fetching_a_hub_id_must_be_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("httpx.Client.send", lambda *_a, **_k: pytest.fail("reached for the network"))
+    with pytest.raises(InputError, match=f"bring it with `lehrling models check some/model --revision {PIN}`"):
+        models.load_backbone("some/model", PIN, fetch=False)

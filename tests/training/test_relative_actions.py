@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,12 @@ from lehrling.training.trainer import train
 XYZ = ("x", "y", "z")
 
 
+@pytest.fixture
+def own(demonstrations: Path, tmp_path: Path) -> Path:
+    """Copy the demonstrations, to build views in."""
+    return Path(shutil.copytree(demonstrations, tmp_path / "own.zarr"))
+
+
 def make_relative_view(path: Path, representation: str) -> str:
     reference = "tcp_pose" if representation != "delta" else None
     command = Field.model_validate(
@@ -39,8 +46,8 @@ def make_relative_view(path: Path, representation: str) -> str:
     return representation
 
 
-def test_batches_hold_chunks_relative_to_the_state_at_their_start(demonstrations: Path) -> None:
-    view = View.open(Dataset.open(demonstrations), make_relative_view(demonstrations, "chunk_relative"))
+def test_batches_hold_chunks_relative_to_the_state_at_their_start(own: Path) -> None:
+    view = View.open(Dataset.open(own), make_relative_view(own, "chunk_relative"))
     same = [Normaliser((0.0,) * n, (1.0,) * n) for n in (view.state.shape[1], view.action.shape[1])]
     data = TrainingData(view, 8, *same)
     rows = data.rows[:5]
@@ -51,10 +58,10 @@ def test_batches_hold_chunks_relative_to_the_state_at_their_start(demonstrations
 
 
 def test_the_policy_adds_the_state_that_its_prediction_is_relative_to(
-    config: TrainConfig, demonstrations: Path, monkeypatch: pytest.MonkeyPatch
+    config: TrainConfig, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    view = make_relative_view(demonstrations, "chunk_relative")
-    result = train(config.model_copy(update={"view": view, "steps": 2}))
+    view = make_relative_view(own, "chunk_relative")
+    result = train(config.model_copy(update={"dataset": own, "view": view, "steps": 2}))
     policy = load_policy(result.policy)
     monkeypatch.setattr(TorchPolicy, "_predict", lambda _self, _images, texts, _state: torch.zeros(len(texts), 8, 4))
     images = {name: np.zeros((96, 96, 3), np.uint8) for name in ("front", "wrist")}
@@ -65,7 +72,7 @@ def test_the_policy_adds_the_state_that_its_prediction_is_relative_to(
     np.testing.assert_allclose(chunk[:, 3], offset[3], atol=1e-6)
 
 
-def test_a_view_of_differences_between_rows_is_refused(config: TrainConfig, demonstrations: Path) -> None:
-    view = make_relative_view(demonstrations, "delta")
+def test_a_view_of_differences_between_rows_is_refused(config: TrainConfig, own: Path) -> None:
+    view = make_relative_view(own, "delta")
     with pytest.raises(InputError, match="which the chunk runtime cannot execute"):
-        train(config.model_copy(update={"view": view}))
+        train(config.model_copy(update={"dataset": own, "view": view}))

@@ -3,27 +3,64 @@
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import asdict, dataclass, field
+import reprlib
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
-from safetensors.torch import load_file, save_file
+from pydantic import Field, TypeAdapter, ValidationError
+from safetensors.torch import save_file
 from torch import Tensor
 
-from lehrling.datasets.errors import InputError
+from lehrling.datasets.documents import read_json
+from lehrling.datasets.errors import DocumentError, InputError
+from lehrling.datasets.files import write_durably
 from lehrling.datasets.representation import ActionCodec, RelativePart
-from lehrling.training.config import LoraSettings
-from lehrling.training.lora import load_adapter
+from lehrling.training.images import PixelSpec
+from lehrling.training.lora import load_adapter, save_adapter
 from lehrling.training.models import Base
-from lehrling.training.normalise import Normaliser
+from lehrling.training.normalise import Normaliser, NormaliserFacts
 from lehrling.training.policy_model import PolicyModel
-from lehrling.training.prompt import Prompt
+from lehrling.training.prompt import Order, Prompt
+from lehrling.training.tensors import load_module, read_tensors, under, writing
 
 SCHEMA = 1
 DESCRIPTION, HEAD = "policy.json", "policy_head.safetensors"
 DESCRIPTION_BYTES_MAX = 64 << 20
+
+
+class BaseFacts(TypedDict):
+    """Which base: source as given, revision of a hub id, hashes of its files."""
+
+    source: str
+    revision: str | None
+    model_type: str
+    weights_sha256: str
+    files: dict[str, str]
+
+
+class PromptFacts(TypedDict):
+    """The prompt's settings."""
+
+    order: Order
+    instruction_tokens_max: Annotated[int, Field(ge=4, le=1024)]
+
+
+class HeadFacts(TypedDict):
+    """The head: its kind and inner width."""
+
+    kind: Literal["regression"]
+    hidden: Annotated[int, Field(ge=8, le=8192)]
+
+
+class RelativeFacts(TypedDict):
+    """Action columns and the state columns that they are relative to."""
+
+    kind: Literal["chunk_relative", "end_effector"]
+    action: list[int]
+    state: list[int]
 
 
 @dataclass(frozen=True)
@@ -37,20 +74,20 @@ class Description:
         provenance: data hashes, seeds, cost, versions.
     """
 
-    base: dict[str, Any]
+    base: BaseFacts
     view: dict[str, Any]
     contract: dict[str, Any]
-    cameras: list[str]
-    image_px: int
-    rate_hz: float
-    chunk: int
-    prompt: dict[str, Any]
+    cameras: Annotated[list[str], Field(max_length=64)]
+    image_px: Annotated[int, Field(ge=8, le=4096)]
+    rate_hz: Annotated[float, Field(gt=0, le=1000)]
+    chunk: Annotated[int, Field(ge=1, le=256)]
+    prompt: PromptFacts
     state_names: list[str]
-    action_names: list[str]
-    state: dict[str, list[float]]
-    action: dict[str, list[float]]
-    head: dict[str, Any]
-    relative: list[dict[str, Any]] = field(default_factory=list)
+    action_names: Annotated[list[str], Field(min_length=1)]
+    state: NormaliserFacts
+    action: NormaliserFacts
+    head: HeadFacts
+    relative: list[RelativeFacts] = field(default_factory=list)
     statistics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -70,10 +107,10 @@ class Description:
         return Prompt(tuple(self.cameras), tokens_per_image, self.chunk, **self.prompt)
 
 
-def describe_base(base: Base) -> dict[str, Any]:
+def describe_base(base: Base) -> BaseFacts:
     """Return a base's identity for policy.json."""
     return {
-        "source": base.source if not Path(base.source).is_dir() else str(Path(base.source)),
+        "source": str(Path(base.source).resolve()) if Path(base.source).is_dir() else base.source,
         "revision": base.revision,
         "model_type": base.model_type,
         "weights_sha256": base.weights_hash,
@@ -90,38 +127,66 @@ def save_artefact(directory: Path, model: PolicyModel, description: Description)
     """Write the artefact into `directory`; a half-written one lacks policy.json, which is written last."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / DESCRIPTION).unlink(missing_ok=True)
-    model.backbone.save_pretrained(directory, safe_serialization=True)
-    save_file(_trained(model), directory / HEAD)
+    with writing(directory):
+        save_adapter(model.backbone, directory, base=description.base["source"], revision=description.base["revision"])
+        save_file(_trained(model), directory / HEAD)
     (directory / "README.md").write_text(model_card(description), encoding="utf-8")
     (directory / "sbom.json").write_text(json.dumps(bill_of_materials(), indent=1) + "\n", encoding="utf-8")
-    partial = directory / f"{DESCRIPTION}.tmp"
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(description), indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(directory / DESCRIPTION)
+    write_durably(directory / DESCRIPTION, (json.dumps(asdict(description), indent=1) + "\n").encode())
 
 
 def read_description(directory: Path) -> Description:
     """Read policy.json.
 
     Raises:
-        InputError: no policy there, or of another schema.
+        InputError: no policy there, or one of another schema, or malformed; the message names the key.
     """
     path = directory / DESCRIPTION
     if not path.is_file():
         raise InputError(f"Expected a policy (a directory with {DESCRIPTION}) at {directory}, but there is none.")
-    if path.stat().st_size > DESCRIPTION_BYTES_MAX:
-        raise InputError(f"{path} is larger than {DESCRIPTION_BYTES_MAX} bytes; that is no policy description.")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data["schema"] != SCHEMA:
-            raise InputError(
-                f"Expected schema {SCHEMA} in {path}, got {data['schema']}; use the version that wrote it."
-            )
-        return Description(**data)
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is no policy description: {error}.") from error
+        data = read_json(path, "policy description", bytes_max=DESCRIPTION_BYTES_MAX)
+    except DocumentError as error:
+        raise InputError(f"{directory} holds no policy description: {error}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path} is no policy description: expected an object, got {type(data).__name__}.")
+    if data.get("schema") != SCHEMA:
+        raise InputError(
+            f"Expected schema {SCHEMA} in {path}, got {data.get('schema')!r}; use the version that wrote it."
+        )
+    lacking = [f.name for f in fields(Description) if f.name not in data and f.default is f.default_factory is MISSING]
+    if lacking:
+        raise InputError(f"{path} is no policy description: it lacks {', '.join(lacking)}.")
+    try:
+        return _consistent(TypeAdapter(Description).validate_python(data))
+    except (ValueError, InputError) as error:
+        raise InputError(f"{path} is no policy description: {_first(error)}.") from error
+
+
+def _consistent(description: Description) -> Description:
+    """Return the description if its parts fit each other.
+
+    Raises:
+        ValueError: a normaliser or a relative part does not fit the names.
+        InputError: a relative part does not fit itself.
+    """
+    widths = {"state": len(description.state_names), "action": len(description.action_names)}
+    for group, facts in (("state", description.state), ("action", description.action)):
+        if not len(facts["offset"]) == len(facts["scale"]) == widths[group]:
+            raise ValueError(f"{group} has {widths[group]} names, but a normaliser of another length")
+    for part in description.relative:
+        for group, columns in (("state", part["state"]), ("action", part["action"])):
+            if not all(0 <= column < widths[group] for column in columns):
+                raise ValueError(f"relative names {group} columns beyond its {widths[group]}")
+    _ = description.codec
+    return description
+
+
+def _first(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error).rstrip(".")
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {reprlib.repr(first['input'])}"
 
 
 def check_base(description: Description, base: Base) -> None:
@@ -138,26 +203,27 @@ def check_base(description: Description, base: Base) -> None:
         )
 
 
-def restore(directory: Path, backbone: Any, tokenizer: Any, description: Description, **options: Any) -> PolicyModel:
-    """Put slots, head and adapters back onto a backbone."""
-    from lehrling.training.policy_model import pixel_spec
+def restore(
+    directory: Path,
+    backbone: Any,
+    tokenizer: Any,
+    description: Description,
+    pixels: PixelSpec,
+    adapter: str = "default",
+) -> PolicyModel:
+    """Put slots, head and adapters back onto a backbone, for inference; `adapter` is its name on it.
 
-    pixels = options.pop("pixels", None) or pixel_spec(backbone.config)
+    Raises:
+        InputError: a file is missing, broken, or does not fit; the message names it.
+    """
     prompt = description.make_prompt(pixels.tokens(description.image_px))
     sizes = len(description.state_names), len(description.action_names)
-    hidden = int(description.head["hidden"])
-    model = PolicyModel(backbone, tokenizer, prompt, *sizes, pixels=pixels, head_hidden=hidden)
-    trained = load_file(directory / HEAD)
+    model = PolicyModel(backbone, tokenizer, prompt, *sizes, pixels=pixels, head_hidden=description.head["hidden"])
+    trained = read_tensors(directory / HEAD)
     for name, module in (("slots", model.slots), ("head", model.head)):
-        prefix = f"{name}."
-        module.load_state_dict({k.removeprefix(prefix): v for k, v in trained.items() if k.startswith(prefix)})
-    model.backbone = load_adapter(backbone, str(directory), **options)
+        load_module(module, under(f"{name}.", trained), f"{name} in {directory / HEAD}")
+    model.backbone = load_adapter(backbone, directory, adapter)
     return model
-
-
-def lora_facts(settings: LoraSettings) -> dict[str, Any]:
-    """Return the adapter's settings for reports."""
-    return settings.model_dump(mode="json")
 
 
 def model_card(description: Description) -> str:
@@ -178,6 +244,7 @@ def model_card(description: Description) -> str:
     return "\n".join(front) + "\n\n" + "\n".join(lines) + "\n"
 
 
+@cache
 def bill_of_materials() -> dict[str, Any]:
     """Return a CycloneDX 1.6 bill of the installed Python packages."""
     found = {(d.metadata["Name"], d.version) for d in metadata.distributions() if d.metadata["Name"]}

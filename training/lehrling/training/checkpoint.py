@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from lehrling.datasets.documents import read_json
 from lehrling.datasets.errors import DamageError
+from lehrling.datasets.files import fsync_path, fsync_tree
+from lehrling.datasets.sampler import SamplerState
+from lehrling.training.tensors import read_tensors, under, writing
 
 NAME = re.compile(r"step-(\d{8})")
 STATE, TENSORS = "state.json", "tensors.safetensors"
+GROUPS = ("trained", "average", "optimizer", "random")
 
 
 @dataclass(frozen=True)
@@ -27,15 +30,31 @@ class Snapshot:
     Attributes:
         trained, average: parameters by name, live and averaged (EMA).
         optimizer: AdamW's state by parameter position: `exp_avg`, `exp_avg_sq`, `step`.
+        random: states of the random generators, by device type.
         sampler: the sampler's state.
+        made_of: what the run is made of: the hashes of `view` and `base`, the `precision`.
     """
 
     step: int
     trained: dict[str, Tensor]
     average: dict[str, Tensor]
     optimizer: dict[str, Tensor]
-    random: Tensor
-    sampler: dict[str, Any]
+    random: dict[str, Tensor]
+    sampler: SamplerState
+    made_of: dict[str, str]
+
+
+def random_states() -> dict[str, Tensor]:
+    """Return the states of torch's generators that a step may draw from."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else states
+
+
+def restore_random(states: dict[str, Tensor]) -> None:
+    """Put generators back to where `random_states` found them."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -61,27 +80,19 @@ def write(folder: Path, snapshot: Snapshot, keep: int) -> Path:
     partial = folder / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    groups = {"trained": snapshot.trained, "average": snapshot.average, "optimizer": snapshot.optimizer}
+    groups = {name: getattr(snapshot, name) for name in GROUPS}
     tensors = {f"{g}/{k}": v.detach().contiguous().clone() for g, items in groups.items() for k, v in items.items()}
-    tensors["random"] = snapshot.random
-    save_file(tensors, partial / TENSORS)
-    (partial / STATE).write_text(json.dumps({"step": snapshot.step, "sampler": snapshot.sampler}), encoding="utf-8")
-    for path in (partial / TENSORS, partial / STATE, partial):
-        _fsync(path)
+    with writing(partial / TENSORS):
+        save_file(tensors, partial / TENSORS)
+    state = {"step": snapshot.step, "sampler": snapshot.sampler, "made_of": snapshot.made_of}
+    (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
+    fsync_tree(partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
-    _fsync(folder)
+    fsync_path(folder)
     for old in steps(folder)[:-keep]:
         shutil.rmtree(folder / f"step-{old:08d}")
     return final
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def steps(folder: Path) -> list[int]:
@@ -102,15 +113,10 @@ def read(folder: Path) -> Snapshot | None:
         return None
     path = folder / f"step-{found[-1]:08d}"
     try:
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
-        tensors = load_file(path / TENSORS)
+        state, tensors = read_json(path / STATE), read_tensors(path / TENSORS)
+        groups = {name: under(f"{name}/", tensors) for name in GROUPS}
+        return Snapshot(int(state["step"]), sampler=state["sampler"], made_of=dict(state["made_of"]), **groups)
     except Exception as error:
         raise DamageError(
             f"The checkpoint {path} cannot be read ({type(error).__name__}); delete it to resume from the one before."
         ) from error
-    groups: dict[str, dict[str, Tensor]] = {"trained": {}, "average": {}, "optimizer": {}}
-    for name, tensor in tensors.items():
-        group, _, key = name.partition("/")
-        if key:
-            groups[group][key] = tensor
-    return Snapshot(int(state["step"]), random=tensors["random"], sampler=state["sampler"], **groups)

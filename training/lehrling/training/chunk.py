@@ -57,8 +57,7 @@ class ChunkRunner:
         self._chunks.append((start, np.asarray(chunk, dtype=np.float32)))
         if self._mode == "sync":
             self._chunks = deque([self._chunks[-1]])
-        self._due = min(start + self._execute, start + self._length)
-        self._due = max(self._due, self.step + 1)
+        self._due = max(start + self._execute, self.step + 1)
 
     def next(self) -> FloatArray:
         """Return the action (A,) for this step and advance.

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from lehrling.datasets.documents import explain, parse_yaml, read_json, read_yaml
 from lehrling.datasets.errors import InputError
+from lehrling.datasets.remote import is_remote
 
-CONFIG_BYTES_MAX = 1 << 20
+WHAT = "a training configuration"
+FREE_ON_RESUME = frozenset(
+    {
+        "dataset",
+        "cache",
+        "output",
+        "base",
+        "steps",
+        "checkpoint_every",
+        "checkpoints_kept",
+        "threads",
+        "cache_features",
+        "loader_threads",
+        "precision",
+    }
+)
+"""What a resumed run may change: places, length and means. A checkpoint knows itself of which data, base, precision it is."""
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class BaseSettings(_Strict):
@@ -22,6 +41,25 @@ class BaseSettings(_Strict):
 
     path: str = "builtin:base"
     revision: str | None = None
+
+
+class CacheSettings(_Strict):
+    """Where files of an object store are kept; for datasets on disk it means nothing."""
+
+    directory: Path | None = None
+    """None: `LEHRLING_CACHE`, or the user's cache directory."""
+    gib_max: Annotated[float, Field(gt=0)] | None = None
+    """Beyond it, what was opened longest ago goes."""
+
+    @property
+    def bytes_max(self) -> int | None:
+        """The limit in bytes."""
+        return None if self.gib_max is None else int(self.gib_max * (1 << 30))
+
+
+def _place(value: object) -> object:
+    """Keep an address as it is; a path's way of writing would take a slash from it."""
+    return value if isinstance(value, str) and is_remote(value) else Path(value) if isinstance(value, str) else value
 
 
 class LoraSettings(_Strict):
@@ -55,7 +93,9 @@ class PromptSettings(_Strict):
 class TrainConfig(_Strict):
     """Everything that a run depends on besides data and code."""
 
-    dataset: Path
+    dataset: Annotated[Path | str, BeforeValidator(_place)]
+    """A directory, or an object store's address such as s3://bucket/plant.zarr; credentials are the environment's."""
+    cache: CacheSettings = CacheSettings()
     view: str = "train"
     output: Path
     base: BaseSettings = BaseSettings()
@@ -71,30 +111,24 @@ class TrainConfig(_Strict):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.99
     state_noise: Annotated[float, Field(ge=0)] = 0.0
     """Standard deviation of noise on the normalised state, against copying it."""
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the backbone's arithmetic. `auto`: bf16 where the hardware has it; emulated, it is several times slower than fp32."""
     cache_features: bool = True
+    loader_threads: Annotated[int, Field(ge=0, le=64)] = 2
+    """Read and decode images ahead of the training step, where vision features are not cached; changes no result."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 100
     checkpoints_kept: Annotated[int, Field(ge=1)] = 2
     seed: Annotated[int, Field(ge=0)] = 0
     threads: Annotated[int, Field(ge=1)] | None = None
 
 
-def _sentence(error: ValidationError, where: str) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the document"
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(sorted(TrainConfig.model_fields))
-        return f"{where}: {key!r} is not a key of a training configuration; at the top level there are {known}."
-    return f"{where}: {key}: {first['msg']}, got {first.get('input')!r}."
-
-
 def with_overrides(data: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """Return `data` with each `a.b=value` set; values are read as YAML.
 
     Raises:
-        InputError: an override without `=`, or a path through something that is no mapping.
+        InputError: an override without `=`, a value that is no YAML, or a path through something that is no mapping.
     """
-    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(data)) or {}
+    result = copy.deepcopy(data)
     for override in overrides:
         path, separator, value = override.partition("=")
         if not separator or not path:
@@ -105,7 +139,7 @@ def with_overrides(data: dict[str, Any], overrides: list[str]) -> dict[str, Any]
             target = target.setdefault(parent, {})
             if not isinstance(target, dict):
                 raise InputError(f"--set {override!r}: {parent!r} holds no keys.")
-        target[last] = yaml.safe_load(value)
+        target[last] = parse_yaml(value, f"--set {override!r}")
     return result
 
 
@@ -117,12 +151,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> TrainConfig:
     """
     if not path.is_file():
         raise InputError(f"Expected a training configuration (YAML) at {path}, but there is no such file.")
-    if path.stat().st_size > CONFIG_BYTES_MAX:
-        raise InputError(f"{path} is larger than {CONFIG_BYTES_MAX} bytes; that is no training configuration.")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
+    data = read_yaml(path, "training configuration")
     if not isinstance(data, dict):
         raise InputError(f"Expected keys and values in {path}, got {type(data).__name__}.")
     return parse_config(with_overrides(data, overrides or []), str(path))
@@ -137,4 +166,28 @@ def parse_config(data: dict[str, Any], where: str = "configuration") -> TrainCon
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
-        raise InputError(_sentence(error, where)) from error
+        raise InputError(explain(error, where, TrainConfig, WHAT)) from error
+
+
+def check_resumable(config: TrainConfig, stored: Path) -> None:
+    """Refuse to go on with another configuration than the run was begun with, which lies in `stored`.
+
+    Raises:
+        InputError: naming the first key that differs, and both values.
+    """
+    before = _flat(parse_config(read_json(stored, "training configuration"), str(stored)).model_dump(mode="json"))
+    now = _flat(config.model_dump(mode="json"))
+    for key, value in now.items():
+        if key.partition(".")[0] not in FREE_ON_RESUME and value != before[key]:
+            raise InputError(
+                f"{config.output} holds a run of another configuration: {key} was {before[key]!r}, but {value!r} came; "
+                "resume it with the former, or train into another output directory."
+            )
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves by dotted key."""
+    leaves: dict[str, Any] = {}
+    for key, value in data.items():
+        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return leaves

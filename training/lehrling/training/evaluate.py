@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import json
-import multiprocessing as mp
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lehrling.datasets.errors import ContractError, InputError
-from lehrling.training.rollout import ACTORS, Actor, Recorder, Rollout, expert_rollout, policy_rollout
+from lehrling.datasets.errors import ContractError, InputError, LehrlingError
+from lehrling.training.rollout import ACTORS, Actor, Recorder, Rollout, Watch, expert_rollout, policy_rollout
 from lehrling.training.statistics import SuccessRate
+from lehrling.training.workers import worker_context
 
 if TYPE_CHECKING:
     from lehrling.sim.env import TaskEnv
     from lehrling.training.protocol import Policy
 
 Progress = Callable[[int, int], None]
+Job = tuple[Actor, int]
+"""Who acts, on which seed."""
 ACTIONS = ("tcp_command.x", "tcp_command.y", "tcp_command.z", "gripper_command.gripper")
 FIRST_EVALUATION_SEED = 500_000
-"""Seeds from here on are for evaluation; `sim generate` refuses none, so reports list both."""
+"""Where evaluation begins if nothing else is said: far from any demonstration's seed."""
 
 
 @dataclass(frozen=True)
@@ -79,24 +83,56 @@ class EvaluationReport:
         return sorted(rows, key=lambda row: (row.success, row.seed))
 
 
-_env: TaskEnv | None = None
-_policies: dict[Actor, Policy] = {}
+@dataclass(frozen=True)
+class _Stage:
+    """A world, and the policies that act in it."""
+
+    env: TaskEnv
+    policies: dict[Actor, Policy]
+    execute: int
+
+    def roll(self, actor: Actor, seed: int, watch: Watch | None = None) -> Rollout:
+        """Let one actor act on one seed."""
+        if actor == "expert":
+            return expert_rollout(self.env, seed, watch=watch)
+        return policy_rollout(self.env, self.policies[actor], seed, actor=actor, execute=self.execute, watch=watch)
+
+
+_stage: _Stage | None = None
+"""A worker's."""
 
 
 def _load(plan: EvaluationPlan) -> dict[Actor, Policy]:
-    from lehrling.training.policy import load_policy
+    from lehrling.training.policies import open_policy
 
     wanted: dict[Actor, Path | None] = {"tuned": plan.policy, "untrained": plan.baseline}
-    return {actor: load_policy(path) for actor, path in wanted.items() if path is not None}
+    return {actor: open_policy(path) for actor, path in wanted.items() if path is not None}
+
+
+def _stage_for(plan: EvaluationPlan, policies: dict[Actor, Policy]) -> _Stage:
+    from lehrling.sim.env import TaskEnv
+
+    return _Stage(TaskEnv(plan.task, plan.robot, policies["tuned"].spec.image_px), policies, plan.execute)
 
 
 def _check(plan: EvaluationPlan, policy: Policy) -> None:
-    """Refuse a policy whose observations or actions are not this robot's."""
+    """Refuse a policy whose observations, actions or rate are not this robot's."""
+    from lehrling.sim.env import CAMERAS, POLICY_HZ
     from lehrling.sim.robots import robot_named
     from lehrling.sim.tasks import task_named
 
     task_named(plan.task)
     names = tuple(f"joint_position.{joint}" for joint in robot_named(plan.robot).joint_names)
+    if not set(policy.spec.cameras) <= set(CAMERAS):
+        raise ContractError(
+            f"The simulator has the cameras {', '.join(CAMERAS)}, but the policy looks through "
+            f"{', '.join(policy.spec.cameras)}; build the view with these cameras and train again."
+        )
+    if policy.spec.rate_hz != POLICY_HZ:
+        raise ContractError(
+            f"The simulator takes {POLICY_HZ} actions a second, but the policy gives {policy.spec.rate_hz:g}; build the "
+            f"view with --rate {POLICY_HZ} and train again."
+        )
     if tuple(policy.spec.action_names) != ACTIONS:
         raise ContractError(
             f"The simulator takes the actions {', '.join(ACTIONS)}, but the policy gives "
@@ -114,9 +150,11 @@ def _check(plan: EvaluationPlan, policy: Policy) -> None:
 def _check_held_out(plan: EvaluationPlan) -> None:
     """Refuse seeds that the policy was trained on."""
     from lehrling.sim.record import episode_id
-    from lehrling.training.artefact import read_description
+    from lehrling.training.policies import demonstrations_of
 
-    used = {episode["id"] for episode in read_description(plan.policy).provenance.get("episodes", [])}
+    used = {
+        name.partition(".")[0] for name in demonstrations_of(plan.policy)
+    }  # a trimmed or split episode is named after its seed's, `.t1`
     both = [seed for seed in plan.seeds if episode_id(plan.task, plan.robot, seed) in used]
     if both:
         raise InputError(
@@ -125,27 +163,60 @@ def _check_held_out(plan: EvaluationPlan) -> None:
         )
 
 
-def _start_worker(plan: EvaluationPlan) -> None:
-    global _env  # noqa: PLW0603
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread, as every worker does, so that their number changes no result."""
     import torch
 
-    from lehrling.sim.env import TaskEnv
+    kept = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(kept)
+
+
+def _start_worker(plan: EvaluationPlan) -> None:
+    global _stage  # noqa: PLW0603
+    import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    _policies.update(_load(plan))
-    _env = TaskEnv(plan.task, plan.robot, _policies["tuned"].spec.image_px)
+    _stage = _stage_for(plan, _load(plan))
 
 
-def _roll(plan: EvaluationPlan, actor: Actor, seed: int) -> Rollout:
-    assert _env is not None
-    if actor == "expert":
-        return expert_rollout(_env, seed)
-    return policy_rollout(_env, _policies[actor], seed, actor=actor, execute=plan.execute)
+def _roll(job: Job) -> Rollout:
+    assert _stage is not None
+    return _stage.roll(*job)
+
+
+def _rollouts_here(plan: EvaluationPlan, policies: dict[Actor, Policy], jobs: list[Job]) -> Iterator[Rollout]:
+    stage = _stage_for(plan, policies)
+    with _one_thread(), closing(stage.env):
+        for job in jobs:
+            yield stage.roll(*job)
+
+
+def _rollouts_by_workers(plan: EvaluationPlan, jobs: list[Job]) -> Iterator[Rollout]:
+    """Yield rollouts as they end."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with ProcessPoolExecutor(min(plan.workers, len(jobs)), worker_context(), _start_worker, (plan,)) as pool:
+        try:
+            for future in as_completed([pool.submit(_roll, job) for job in jobs]):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise LehrlingError(
+                f"One of {plan.workers} workers ended without a word, as when memory runs out; use fewer --workers."
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def evaluate(plan: EvaluationPlan, *, progress: Progress | None = None) -> EvaluationReport:
     """Roll out every actor on every seed, each alone in its world, so that the worker count changes nothing.
+
+    One worker is this process.
 
     Raises:
         InputError: unknown task or robot, no seeds, seeds of the policy's own demonstrations, or `execute` beyond the chunk.
@@ -153,42 +224,37 @@ def evaluate(plan: EvaluationPlan, *, progress: Progress | None = None) -> Evalu
     """
     if not plan.seeds or plan.workers < 1:
         raise InputError(f"Expected at least one seed and one worker, got {len(plan.seeds)} and {plan.workers}.")
-    _check(plan, _load(plan)["tuned"])
+    policies = _load(plan)
+    _check(plan, policies["tuned"])
     _check_held_out(plan)
-    jobs = [(actor, seed) for seed in plan.seeds for actor in plan.actors]
-    done: dict[tuple[Actor, int], Rollout] = {}
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    context = mp.get_context("spawn")
-    with ProcessPoolExecutor(min(plan.workers, len(jobs)), context, _start_worker, (plan,)) as pool:
-        futures = {pool.submit(_roll, plan, actor, seed): (actor, seed) for actor, seed in jobs}
-        for future in as_completed(futures):
-            done[futures[future]] = future.result()
-            if progress is not None:
-                progress(len(done), len(jobs))
+    jobs: list[Job] = [(actor, seed) for seed in plan.seeds for actor in plan.actors]
+    rollouts = _rollouts_here(plan, policies, jobs) if plan.workers == 1 else _rollouts_by_workers(plan, jobs)
+    done: dict[Job, Rollout] = {}
+    for rollout in rollouts:
+        done[rollout.actor, rollout.seed] = rollout
+        if progress is not None:
+            progress(len(done), len(jobs))
     return EvaluationReport(plan, tuple(done[job] for job in jobs))
 
 
 def film(report: EvaluationReport, folder: Path, *, count: int = 6) -> list[Path]:
-    """Roll out a few seeds of the tuned policy again, failures first, and write a GIF of each."""
+    """Roll out a few seeds of the tuned policy again, exactly as reported, failures first, and write a GIF of each."""
     import imageio.v3 as iio
 
-    from lehrling.sim.env import TaskEnv
-    from lehrling.training.policy import load_policy
+    from lehrling.training.policies import open_policy
 
     folder.mkdir(parents=True, exist_ok=True)
-    policy = load_policy(report.plan.policy)
-    env = TaskEnv(report.plan.task, report.plan.robot, policy.spec.image_px)
-    paths = []
+    stage = _stage_for(report.plan, {"tuned": open_policy(report.plan.policy)})
     failures = [r for r in report.failures_first() if not r.success]
     successes = [r for r in report.failures_first() if r.success]
     chosen = failures[: max(count // 2, count - len(successes))]
-    for row in (chosen + successes)[:count]:
-        camera = Recorder()
-        policy_rollout(env, policy, row.seed, actor="tuned", execute=report.plan.execute, watch=camera)
-        path = folder / f"{'success' if row.success else 'failure'}-{row.seed}.gif"
-        iio.imwrite(path, camera.frames, duration=100, loop=0)
-        paths.append(path)
-    env.close()
+    paths = []
+    with _one_thread(), closing(stage.env):
+        for row in (chosen + successes)[:count]:
+            camera = Recorder()
+            stage.roll("tuned", row.seed, watch=camera)
+            paths.append(folder / f"{'success' if row.success else 'failure'}-{row.seed}.gif")
+            iio.imwrite(paths[-1], camera.frames, duration=100, loop=0)
     return paths
 
 

@@ -76,15 +76,15 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def family_of(model_type: str) -> Family:
-    """Return the family, or say which there are.
+def family_of(model_type: str, where: str = "the checkpoint") -> Family:
+    """Return the family, or say which there are; `where` names the checkpoint in the error.
 
     Raises:
         InputError: the `model_type` is not on the list.
     """
     if model_type not in FAMILIES:
         raise InputError(
-            f"Expected a model_type on the allow-list ({', '.join(sorted(FAMILIES))}), got {model_type!r}; "
+            f"Expected a model_type on the allow-list ({', '.join(sorted(FAMILIES))}) in {where}, got {model_type!r}; "
             "other architectures are refused, because their code has not been reviewed."
         )
     return FAMILIES[model_type]

@@ -18,7 +18,9 @@ def junit_xml(report: EvaluationReport) -> str:
         f'<testsuites><testsuite name={name} tests="{len(rows)}" failures="{failed}" errors="0">',
     ]
     for row in rows:
-        head = f'<testcase classname={name} name={quoteattr(f"seed {row.seed}: {row.instruction}")} time="{row.steps / 10}"'
+        head = (
+            f'<testcase classname={name} name={quoteattr(f"seed {row.seed}: {row.instruction}")} time="{row.seconds}"'
+        )
         if row.success:
             lines.append(f"{head}/>")
         else:

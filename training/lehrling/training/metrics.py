@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lehrling.datasets.files import write_durably
+
 Row = dict[str, float]
 
 
@@ -31,7 +33,7 @@ class Metrics:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         kept = [row for row in read_metrics(path) if row["step"] <= resumed_step]
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        write_durably(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
         self._file = path.open("a", encoding="utf-8")
         self._board: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 SCALE_FLOOR = 1e-3
 """Least scale in physical units: a joint that never moves must not blow up its noise."""
 
 FloatArray = NDArray[np.float32]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class NormaliserFacts(TypedDict):
+    """A normaliser as JSON holds it; the bounds hold where pydantic reads it."""
+
+    offset: list[_Finite]
+    scale: list[_Positive]
 
 
 @dataclass(frozen=True)
@@ -30,14 +41,14 @@ class Normaliser:
         result = values * np.asarray(self.scale, np.float32) + np.asarray(self.offset, np.float32)
         return result.astype(np.float32)
 
-    def to_json(self) -> dict[str, list[float]]:
+    def to_json(self) -> NormaliserFacts:
         """Return offset and scale as lists."""
         return {"offset": list(self.offset), "scale": list(self.scale)}
 
     @classmethod
-    def from_json(cls, data: dict[str, list[float]]) -> Normaliser:
+    def from_json(cls, data: NormaliserFacts) -> Normaliser:
         """Read what `to_json` wrote."""
-        return cls(tuple(map(float, data["offset"])), tuple(map(float, data["scale"])))
+        return cls(tuple(data["offset"]), tuple(data["scale"]))
 
     @classmethod
     def from_bounds(cls, low: FloatArray, high: FloatArray) -> Normaliser:

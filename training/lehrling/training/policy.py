@@ -79,13 +79,15 @@ def pixels_of(base: Base, config: object) -> PixelSpec:
 def load_policy(directory: Path | str, *, base: str | None = None, device: str = "cpu") -> TorchPolicy:
     """Load a policy's artefact onto its base; `base` overrides where the base lies, not which one it is.
 
+    Nothing is downloaded: what is missing or broken is refused.
+
     Raises:
-        InputError: no policy there, or the base has other weights than the adapter was trained on.
+        InputError: no policy there, files that are broken or do not fit, or a base of other weights than it was trained on.
     """
     path = Path(directory)
     description = read_description(path)
-    source = base or str(description.base["source"])
-    backbone, tokenizer, found = load_backbone(source, description.base["revision"])
+    source = base or description.base["source"]
+    backbone, tokenizer, found = load_backbone(source, description.base["revision"], fetch=False)
     check_base(description, found)
-    model = restore(path, backbone, tokenizer, description, pixels=pixels_of(found, backbone.config))
+    model = restore(path, backbone, tokenizer, description, pixels_of(found, backbone.config))
     return TorchPolicy(model, description, device)

@@ -28,6 +28,10 @@ class Features:
     tokens: Tensor
     deep: Tensor
 
+    def to(self, device: torch.device) -> Features:
+        """Return the features on a device."""
+        return Features(self.tokens.to(device), self.deep.to(device))
+
 
 @dataclass(frozen=True)
 class Hidden:

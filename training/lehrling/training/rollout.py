@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Actor = Literal["tuned", "untrained", "expert"]
 ACTORS: tuple[Actor, ...] = ("tuned", "untrained", "expert")
 Watch = Callable[["TaskEnv"], None]
+STEP_S = 0.1
+"""A policy step of the simulator; a policy of another rate is refused."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Rollout:
     """What came of one rollout.
 
     Attributes:
-        steps: policy steps (0.1 s) until success or the time limit.
+        steps: policy steps until success or the time limit.
         credit: partial credit at the end, 0 to 1.
         final_distance_m: from the named part to the middle of its place, in the table's plane.
     """
@@ -38,6 +40,11 @@ class Rollout:
     steps: int
     credit: float
     final_distance_m: float
+
+    @property
+    def seconds(self) -> float:
+        """Simulated time until success or the time limit."""
+        return round(self.steps * STEP_S, 3)
 
     def to_json(self) -> dict[str, str | int | float | bool]:
         """Return the row for reports."""
@@ -76,13 +83,14 @@ def policy_rollout(
 
 def expert_rollout(env: TaskEnv, seed: int, *, watch: Watch | None = None) -> Rollout:
     """Let the scripted expert act on one seed, with the simulator's state in view."""
+    from lehrling.sim.env import COMMANDS_PER_STEP
     from lehrling.sim.expert import Expert
 
     env.reset(seed=seed)
     expert = Expert(env.world, env.task)
     steps = 0
     while steps < env.steps_limit and not env.success:
-        for _ in range(2):
+        for _ in range(COMMANDS_PER_STEP):
             target, gripper = expert.act()
             env.world.command(target, gripper)
             env.world.step()

@@ -31,15 +31,8 @@ def _qwen3_vl(size: Size, tokenizer: Any) -> Any:
     head = size.width // size.heads
     height = width = head // 6
     sections = [head // 2 - height - width, height, width]
-    text = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": size.width,
-        "intermediate_size": size.hidden,
-        "num_hidden_layers": size.layers,
-        "num_attention_heads": size.heads,
-        "num_key_value_heads": size.heads,
+    text = _text(size, tokenizer) | {
         "head_dim": head,
-        "max_position_embeddings": 1024,
         "rope_parameters": {
             "rope_type": "default",
             "mrope_section": sections,
@@ -66,16 +59,7 @@ def _qwen3_vl(size: Size, tokenizer: Any) -> Any:
 def _internvl(size: Size, tokenizer: Any) -> Any:
     from transformers import InternVLConfig
 
-    text = {
-        "model_type": "qwen2",
-        "vocab_size": len(tokenizer),
-        "hidden_size": size.width,
-        "intermediate_size": size.hidden,
-        "num_hidden_layers": size.layers,
-        "num_attention_heads": size.heads,
-        "num_key_value_heads": size.heads,
-        "max_position_embeddings": 1024,
-    }
+    text = _text(size, tokenizer) | {"model_type": "qwen2"}
     vision = {
         "hidden_size": size.vision_width,
         "num_hidden_layers": size.vision_layers,
@@ -86,6 +70,19 @@ def _internvl(size: Size, tokenizer: Any) -> Any:
     }
     image = tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
     return InternVLConfig(text_config=text, vision_config=vision, image_token_id=image, downsample_ratio=1 / size.merge)
+
+
+def _text(size: Size, tokenizer: Any) -> dict[str, Any]:
+    """Return what the language models' configurations share."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": size.width,
+        "intermediate_size": size.hidden,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.heads,
+        "max_position_embeddings": 1024,
+    }
 
 
 def _ids(tokenizer: Any) -> dict[str, int]:

@@ -1,0 +1,36 @@
+"""Any policy that can be evaluated: ours, or a baseline of LeRobot's, by what lies in its directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lehrling.training.artefact import read_description
+from lehrling.training.baseline_facts import baseline_folder, read_facts
+from lehrling.training.protocol import Policy
+
+
+def open_policy(directory: Path, *, device: str = "cpu") -> Policy:
+    """Load a policy.
+
+    Raises:
+        InputError: there is none, or it cannot be loaded.
+    """
+    if baseline_folder(directory) is not None:
+        from lehrling.training.baseline_policy import load_baseline
+
+        return load_baseline(directory, device=device)
+    from lehrling.training.policy import load_policy
+
+    return load_policy(directory, device=device)
+
+
+def demonstrations_of(directory: Path) -> list[str]:
+    """Return the ids of the episodes that a policy was trained on.
+
+    Raises:
+        InputError: there is no policy, or it cannot be read.
+    """
+    folder = baseline_folder(directory)
+    if folder is not None:
+        return [episode.id for episode in read_facts(folder).episodes]
+    return [episode["id"] for episode in read_description(directory).provenance.get("episodes", [])]
