@@ -1,36 +1,83 @@
-"""Verbs about datasets: inspect, verify, repair, edit purge, view."""
+"""Verbs about datasets: inspect, verify, repair, view."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lehrling.cli.output import FAILED, LOSS, print_json, progress, say, show
 
+if TYPE_CHECKING:
+    from lehrling.datasets.dataset import Dataset
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 DatasetPath = Annotated[Path, typer.Argument(help="Dataset directory.")]
-edit = typer.Typer(help="Change what is valid.", no_args_is_help=True)
 
 
 def inspect(
     dataset: DatasetPath,
     episode: Annotated[str | None, typer.Argument(help="Episode id; without one, the whole dataset.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw timing (.png, .html) or quality (.html) into this file.")
+    ] = None,
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Judge by the quality gates; exit 1 where an episode is refused.")
+    ] = False,
+    limits: Annotated[Path | None, typer.Option("--limits", help="Limits of the quality gates (YAML).")] = None,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Calibrate latencies of streams, states and cameras from all episodes.")
+    ] = False,
+    campaign: Annotated[
+        Path | None, typer.Option("--campaign", help="Show how far this campaign (YAML) has come instead.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option("--where", help="Only episodes that pass: \"outcome == 'failure'\".")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Look at a dataset or one episode."""
+    """Look at a dataset or one episode: what came, how late, by whose clock, what is missing."""
     from lehrling.datasets.dataset import Dataset
     from lehrling.datasets.inspect import summarise, summarise_episode
+    from lehrling.datasets.where import parse_where
 
+    if campaign is not None:
+        from lehrling.cli.campaign_view import show_campaign
+
+        show_campaign(dataset, campaign, json_)
+        return
+    if quality:
+        from lehrling.cli.quality_view import show_quality
+
+        raise typer.Exit(0 if show_quality(dataset, episode, limits, plot, json_) else FAILED)
+    if latency:
+        from lehrling.cli.quality_view import show_latency
+
+        show_latency(dataset, json_)
+        return
     opened = Dataset.open(dataset)
-    facts = summarise(opened).to_json() if episode is None else summarise_episode(opened, episode)
+    if plot is not None:
+        _plot(opened, episode, plot)
+    condition = parse_where(where) if where is not None else None
+    facts = summarise(opened, condition).to_json() if episode is None else summarise_episode(opened, episode)
     if json_:
         print_json(facts)
         return
-    from lehrling.cli.tables import dataset_table, episode_table
+    from lehrling.cli.episode_tables import episode_report
+    from lehrling.cli.tables import dataset_table
 
-    show(dataset_table(facts) if episode is None else episode_table(facts))
+    show(dataset_table(facts) if episode is None else episode_report(facts))
+
+
+def _plot(dataset: Dataset, episode: str | None, path: Path) -> None:
+    from lehrling.cli.timing_plot import write_plot
+    from lehrling.datasets.errors import InputError
+
+    if episode is None:
+        raise InputError("Expected an episode to draw with --plot, got none; name one after the dataset.")
+    write_plot(dataset.episode(episode), path)
+    say(f"timing drawn into {path}")
 
 
 def verify(dataset: DatasetPath, json_: Json = False) -> None:
@@ -64,52 +111,42 @@ def repair(dataset: DatasetPath, json_: Json = False) -> None:
             f"sealed {len(facts['sealed'])}, discarded {len(facts['discarded'])} interrupted simulations, "
             f"quarantined {len(facts['quarantined'])}"
         )
-        for line in [*facts["mended"], *facts["losses"], *map(str, facts["quarantined"].values())]:
+        aside = [f"{name}: {reason}" for name, reason in facts["quarantined"].items()]
+        for line in [*facts["mended"], *facts["losses"], *aside]:
             say(f"  {line}")
     raise typer.Exit(LOSS if first.lossy or report.lossy else 0)
-
-
-@edit.callback()
-def _edit() -> None:
-    """Change what is valid."""
-
-
-@edit.command("purge")
-def purge(
-    dataset: DatasetPath,
-    episode: Annotated[str, typer.Argument(help="Episode id.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; this cannot be undone.")] = False,
-    json_: Json = False,
-) -> None:
-    """Delete an episode's files for good; the manifest keeps a tombstone."""
-    from lehrling.datasets.dataset import Dataset
-
-    if not yes:
-        typer.confirm(f"Delete {episode} from {dataset} for good?", abort=True, err=True)
-    with Dataset.open_for_writing(dataset) as opened:
-        opened.purge(episode)
-    if json_:
-        print_json({"purged": episode})
-    else:
-        say(f"{episode} is deleted; views that held it are gone, build them again")
 
 
 def view(
     dataset: DatasetPath,
     name: Annotated[str, typer.Option("--name", help="The view's name.")] = "train",
     rate: Annotated[float, typer.Option("--rate", min=0.1, max=1000, help="Rows per second.")] = 10.0,
-    size: Annotated[int, typer.Option("--size", min=8, max=4096, help="Images, pixels.")] = 96,
+    size: Annotated[
+        int, typer.Option("--size", min=0, max=4096, help="Images, pixels; 0 keeps them as recorded.")
+    ] = 96,
     spec: Annotated[
         Path | None, typer.Option("--spec", help="View specification (YAML) instead of the task robots' default.")
     ] = None,
+    snapshot: Annotated[
+        str | None, typer.Option("--snapshot", help="Episodes as this snapshot holds them, whatever was edited since.")
+    ] = None,
+    where: Annotated[str | None, typer.Option("--where", help="Only episodes that pass this filter.")] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="Processes on this machine.")] = 1,
+    ray: Annotated[
+        str | None, typer.Option("--ray", help="Ray cluster that does the work: ray://head:10001, auto, or local.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Build, or bring up to date, what training reads."""
+    """Build, or bring up to date, what training reads; what was done before an interruption is kept."""
     from lehrling.cli.views import make_view
 
     with progress("view") as update:
-        built = make_view(dataset, name, rate, size, spec, update)
-    facts = {"view": name, "rows": len(built.state), "episodes": len(built.episodes), "key": built.key}
+        built = make_view(dataset, name, rate, size, spec, update, {"snapshot": snapshot, "where": where}, workers, ray)
+    facts: dict[str, object] = {
+        "view": name, "rows": len(built.state), "episodes": len(built.episodes), "key": built.key,
+    }  # fmt: skip
+    if snapshot is not None:
+        facts["snapshot"] = {"name": snapshot, "hash": built.spec.episodes.snapshot_hash}
     if json_:
         print_json(facts)
     else:
@@ -120,4 +157,3 @@ def register(app: typer.Typer) -> None:
     """Add these verbs."""
     for verb in (inspect, verify, repair, view):
         app.command(verb.__name__)(verb)
-    app.add_typer(edit, name="edit")

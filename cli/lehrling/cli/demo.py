@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lehrling.cli.output import progress
+from lehrling.cli.output import progress, with_loss
+from lehrling.datasets.errors import InputError
 
 if TYPE_CHECKING:
     from lehrling.training.config import TrainConfig
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 TASK, ROBOT = "kitting", "arm6"
 RATE_HZ, IMAGE_PX = 10.0, 96
-FIRST_DEMONSTRATION, FIRST_EVALUATION = 0, 500_000
+FIRST_DEMONSTRATION = 0
 OWN = ("demo.zarr", "train", "evaluation", "report.html", "report.json")
+MARK = ".lehrling-demo"
+"""Says that a demo made what is beside it, so that the next one may delete it."""
 
 
 @dataclass
@@ -84,18 +87,13 @@ def _train(plan: DemoPlan) -> TrainResult:
     with plan.timed("view"), progress("view") as update:
         make_view(plan.dataset, "train", RATE_HZ, IMAGE_PX, None, update)
     with plan.timed("training"), progress("features") as update:
-        return train(
-            demo_config(plan),
-            progress=lambda phase, done, total, loss: update(
-                done, total, "" if loss != loss else f"loss {loss:.4f}", phase
-            ),
-        )
+        return train(demo_config(plan), progress=with_loss(update))
 
 
 def _evaluate(plan: DemoPlan, result: TrainResult) -> tuple[EvaluationReport, list[Path]]:
-    from lehrling.training.evaluate import EvaluationPlan, evaluate, film, write_report
+    from lehrling.training.evaluate import FIRST_EVALUATION_SEED, EvaluationPlan, evaluate, film, write_report
 
-    seeds = tuple(range(FIRST_EVALUATION, FIRST_EVALUATION + plan.seeds))
+    seeds = tuple(range(FIRST_EVALUATION_SEED, FIRST_EVALUATION_SEED + plan.seeds))
     wanted = EvaluationPlan(result.policy, result.initial, TASK, ROBOT, seeds, workers=plan.workers)
     with plan.timed("evaluation"), progress("rollouts") as update:
         report = evaluate(wanted, progress=update)
@@ -132,17 +130,31 @@ def _facts(plan: DemoPlan, result: TrainResult, report: EvaluationReport) -> dic
     }  # fmt: skip
 
 
+def _clear(out: Path) -> None:
+    """Make the directory and remove an earlier demo from it; never what no demo wrote."""
+    present = [out / name for name in OWN if (out / name).exists()]
+    if present and not (out / MARK).is_file():
+        raise InputError(
+            f"Expected a new directory or an earlier demo's for --out, but {present[0]} was not made by a demo; "
+            "choose another --out, or move it away."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).touch()
+    for path in present:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def run_demo(plan: DemoPlan) -> dict[str, Any]:
     """Run every part and write `report.html` and `report.json`; return the latter.
 
     An earlier demo in the same directory is replaced; nothing else there is touched.
+
+    Raises:
+        InputError: the directory holds something of the same name that no demo made.
     """
     from lehrling.cli.demo_report import write_html
 
-    plan.out.mkdir(parents=True, exist_ok=True)
-    for name in OWN:
-        path = plan.out / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    _clear(plan.out)
     _demonstrate(plan)
     result = _train(plan)
     report, films = _evaluate(plan, result)

@@ -66,7 +66,7 @@ def _seeds(report: EvaluationReport) -> str:
     rows: list[list[str | bool]] = []
     for seed, actors in by_seed.items():
         tuned = actors["tuned"]
-        cells: list[str | bool] = [str(seed), tuned.instruction, tuned.success, f"{tuned.steps / 10:.1f} s"]
+        cells: list[str | bool] = [str(seed), tuned.instruction, tuned.success, f"{tuned.seconds:.1f} s"]
         rows.append([*cells, *(actors[a].success for a in report.plan.actors if a != "tuned")])
     rows.sort(key=lambda row: (row[2], row[0]))
     others = [a for a in report.plan.actors if a != "tuned"]

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from lehrling.cli.output import FAILED, print_json, progress, say, show
+from lehrling.cli.output import FAILED, print_json, progress, say, show, with_loss
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-ACTORS = ("tuned", "untrained", "expert")
 models = typer.Typer(help="Backbones: families and provenance.", no_args_is_help=True)
 
 
@@ -31,19 +30,15 @@ def train(
     from lehrling.training.trainer import train as run
 
     with progress("loading") as update:
-        result = run(
-            resolved,
-            resume=resume,
-            progress=lambda phase, done, total, loss: update(
-                done, total, "" if loss != loss else f"loss {loss:.4f}", phase
-            ),
-        )
+        result = run(resolved, resume=resume, progress=with_loss(update))
     if json_:
         print_json(result.to_json())
     else:
+        begun = "as the base brings them along" if result.warm_start else "from their beginning"
         say(
             f"{result.steps} steps in {result.seconds:.1f} s, loss {result.first_loss:.4f} to {result.last_loss:.4f}, "
-            f"{result.trainable_parameters} of {result.total_parameters} parameters trained; policy in {result.policy}"
+            f"{result.trainable_parameters} of {result.total_parameters} parameters trained, slots and head {begun}; "
+            f"policy in {result.policy}"
         )
 
 
@@ -61,8 +56,10 @@ def eval_(
     min_success: Annotated[
         float | None, typer.Option("--min-success", min=0, max=1, help="Exit 1 below this success rate.")
     ] = None,
-    junit: Annotated[Path | None, typer.Option("--junit", help="Write a JUnit XML report.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write evaluation.json and films, failures first.")] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", dir_okay=False, help="Write a JUnit XML report.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", file_okay=False, help="Write evaluation.json and films, failures first.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Let a policy act in simulation, against the policy before training and the scripted expert."""
@@ -126,9 +123,11 @@ def models_check(
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Directory for everything the demo makes.")] = Path("runs/demo"),
-    episodes: Annotated[int, typer.Option("--episodes", min=2, help="Demonstrations.")] = 120,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps.")] = 400,
+    out: Annotated[
+        Path, typer.Option("--out", file_okay=False, help="Directory for everything the demo makes.")
+    ] = Path("runs/demo"),
+    episodes: Annotated[int, typer.Option("--episodes", min=4, help="Demonstrations.")] = 120,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps.")] = 280,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Evaluation seeds.")] = 40,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
     json_: Json = False,
@@ -141,6 +140,7 @@ def demo(
         print_json(report)
         return
     from lehrling.cli.tables import rates_table
+    from lehrling.training.rollout import ACTORS
 
     evaluation = report["evaluation"]
     show(rates_table(evaluation, tuple(actor for actor in ACTORS if actor in evaluation)))

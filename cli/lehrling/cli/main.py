@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from lehrling.cli import data_verbs, learn_verbs, sim_verbs
+from lehrling.cli import (
+    baseline_verbs,
+    data_verbs,
+    doctor_verbs,
+    drive_verbs,
+    edit_verbs,
+    import_verbs,
+    interchange_verbs,
+    learn_verbs,
+    record_verbs,
+    serve_verbs,
+    sim_verbs,
+    version_verbs,
+)
 from lehrling.cli.output import set_debug
 
 HELP = """Record robots, fine-tune open vision-language models on what they did, deploy the result.
@@ -49,7 +62,16 @@ def root(
 
 data_verbs.register(app)
 sim_verbs.register(app)
+record_verbs.register(app)
+drive_verbs.register(app)
+doctor_verbs.register(app)
+import_verbs.register(app)
+interchange_verbs.register(app)
 learn_verbs.register(app)
+baseline_verbs.register(app)
+serve_verbs.register(app)
+edit_verbs.register(app)
+version_verbs.register(app)
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

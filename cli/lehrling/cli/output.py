@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -21,9 +23,20 @@ def set_debug(wanted: bool) -> None:
     _debug = wanted
 
 
+def _print(text: str) -> None:
+    """Write to stdout at once; a reader that has seen enough (`| head`) changes neither the verb nor its exit code."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise
+
+
 def print_json(data: object) -> None:
     """Print one JSON document on stdout."""
-    sys.stdout.write(json.dumps(data, indent=1) + "\n")
+    _print(json.dumps(data, indent=1) + "\n")
 
 
 def say(text: str) -> None:
@@ -31,11 +44,21 @@ def say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
+def confirmed(question: str) -> bool:
+    """Ask on stderr, so that stdout stays JSON's; whatever is not yes, an end of input too, is no."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def show(table: object) -> None:
     """Print a rich renderable on stdout."""
     from rich.console import Console
 
-    Console(soft_wrap=False).print(table)
+    console = Console(soft_wrap=False)
+    with console.capture() as captured:
+        console.print(table)
+    _print(captured.get())
 
 
 def _fail(error: BaseException, code: int, text: str) -> int:
@@ -52,6 +75,29 @@ def _usage(error: Any) -> str:
     return f"{error.format_message().rstrip('.')}. See `{path} --help`."
 
 
+def _system(error: OSError) -> str:
+    """Say what the operating system refused, and where."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}; check the path, its permissions and the space that is left."
+
+
+def _told(error: Exception) -> int:
+    """Tell an error in its own words; return the exit code."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        say(str(error))
+        return USAGE
+    if hasattr(error, "format_message"):
+        return _fail(error, USAGE, _usage(error))
+    if isinstance(error, OSError):
+        return _fail(error, USAGE, _system(error))
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        return _fail(error, code, str(error))
+    return _fail(
+        error, FAILED, f"{type(error).__name__}: {str(error).rstrip('.')}. This is a bug; run again with --debug."
+    )
+
+
 def guarded(action: Callable[[], object]) -> int:
     """Run a command line and return its exit code; no traceback without --debug."""
     try:
@@ -65,18 +111,15 @@ def guarded(action: Callable[[], object]) -> int:
     except BrokenPipeError:
         return DONE
     except Exception as error:  # noqa: BLE001 — the last line of defence against tracebacks
-        if type(error).__name__ == "NoArgsIsHelpError":
-            say(str(error))
-            return USAGE
-        if hasattr(error, "format_message"):
-            return _fail(error, USAGE, _usage(error))
-        code = getattr(error, "exit_code", None)
-        if isinstance(code, int):
-            return _fail(error, code, str(error))
-        return _fail(error, FAILED, f"{type(error).__name__}: {error}. This is a bug; run again with --debug.")
+        return _told(error)
     if result == INTERRUPTED:
         say("lehrling: interrupted; what was finished before stays.")
     return result if isinstance(result, int) else DONE
+
+
+def with_loss(update: Callable[..., None]) -> Callable[[str, int, int, float], None]:
+    """Return what training calls with phase, done, total and loss (nan before the first step), as a bar's `update`."""
+    return lambda phase, done, total, loss: update(done, total, "" if math.isnan(loss) else f"loss {loss:.4f}", phase)
 
 
 @contextmanager

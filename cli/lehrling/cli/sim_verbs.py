@@ -1,4 +1,4 @@
-"""`lehrling sim`: list tasks, generate demonstrations."""
+"""`lehrling sim`: list tasks, generate demonstrations, serve a robot."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lehrling.cli import sim_serve_verbs
 from lehrling.cli.output import print_json, progress, say, show
 
 sim = typer.Typer(help="Simulate: tasks and demonstrations.", no_args_is_help=True)
@@ -16,18 +17,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 @sim.command("tasks")
 def tasks(json_: Json = False) -> None:
     """List the tasks and the robots that can do them."""
-    from lehrling.sim.robots import ROBOTS
-    from lehrling.sim.tasks import TASKS
+    from lehrling.sim.catalogue import ALL_ROBOTS, OFFERS
 
     if json_:
-        summaries = {name: task.summary for name, task in sorted(TASKS.items())}
-        print_json({"tasks": summaries, "robots": sorted(ROBOTS)})
+        summaries = {name: offer.summary for name, offer in sorted(OFFERS.items())}
+        can = {name: list(offer.robots) for name, offer in sorted(OFFERS.items())}
+        print_json({"tasks": summaries, "robots": list(ALL_ROBOTS), "robots_of_task": can})
         return
     from rich.table import Table
 
     table = Table("task", "what is to be done", "time limit", "robots")
-    for name, task in sorted(TASKS.items()):
-        table.add_row(name, task.summary, f"{task.time_limit_s:g} s", ", ".join(sorted(ROBOTS)))
+    for name, offer in sorted(OFFERS.items()):
+        table.add_row(name, offer.summary, f"{offer.time_limit_s:g} s", ", ".join(offer.robots))
     show(table)
 
 
@@ -57,4 +58,5 @@ def generate_(
 
 def register(app: typer.Typer) -> None:
     """Add these verbs."""
+    sim_serve_verbs.register(sim)
     app.add_typer(sim, name="sim")

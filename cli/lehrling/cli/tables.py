@@ -33,31 +33,6 @@ def dataset_table(facts: Mapping[str, Any]) -> Table:
     return table
 
 
-def episode_table(facts: Mapping[str, Any]) -> Table:
-    """Return one episode's streams with their timing as a table."""
-    title = f"{facts['id']} ({facts['outcome']}, {facts['duration_s']:.2f} s): {facts['instruction']}"
-    table = Table(title=title, title_justify="left", caption="rate in Hz; gap, jitter, latency in ms", padding=(0, 0))
-    for head in ("stream", "role", "shape"):
-        table.add_column(head, no_wrap=True)
-    for head in ("rows", "rate", "gap", "jitter", "latency", "dropped"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for name, timing in facts["timing"].items():
-        stream = facts["streams"][name]
-        shape = "x".join(map(str, stream["shape"])) or "ragged"
-        table.add_row(
-            name,
-            stream["role"],
-            shape,
-            str(timing["count"]),
-            f"{timing['rate_hz']:.2f}",
-            f"{timing['max_gap_ms']:.1f}",
-            f"{timing['jitter_ms']:.2f}",
-            f"{timing['latency_ms']:.2f}",
-            "unknown" if timing["dropped"] < 0 else str(timing["dropped"]),
-        )
-    return table
-
-
 def rates_table(report: Mapping[str, Any], actors: tuple[str, ...]) -> Table:
     """Return success rates with their intervals as a table."""
     table = Table("who", "successes", "rate", "95 % Wilson interval", title=f"{report['task']} with {report['robot']}")

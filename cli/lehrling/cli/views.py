@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lehrling.datasets.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lehrling.datasets.embodiment import Contract
-    from lehrling.datasets.view import View, ViewSpec
+    from lehrling.datasets.view import EpisodeFilter, View, ViewSpec
 
-SPEC_BYTES_MAX = 1 << 20
 IMAGE_LATENCY_MS, STATE_LATENCY_MS = 40.0, 5.0
 """A row waits this long for what was seen at its time to arrive, as a policy on the robot would."""
 
 
 def default_spec(contract: Contract, rate_hz: float, image_px: int) -> ViewSpec:
-    """Return images, joint positions and commands as a view.
+    """Return images, joint positions and commands as a view; where no stream is said to be joint positions, all numbers seen.
 
     Of a pose command its position; tools that keep their orientation need no more, others name a --spec.
 
@@ -30,6 +29,8 @@ def default_spec(contract: Contract, rate_hz: float, image_px: int) -> ViewSpec:
 
     cameras = tuple(camera.name for camera in contract.cameras if camera.encoding == "rgb8")
     joints = [s.name for s in contract.streams if s.kind == "joint_position" and s.role == "observation"]
+    if not joints:
+        joints = [s.name for s in contract.streams if s.kind == "scalar" and s.role == "observation"]
     actions = [
         Field(stream=s.name, select=("x", "y", "z") if s.kind == "pose" else None)
         for s in contract.streams
@@ -54,31 +55,48 @@ def load_spec(path: Path) -> ViewSpec:
     Raises:
         InputError: the file is missing or has a wrong key or value; the message names it.
     """
-    import yaml
-    from pydantic import ValidationError
-
+    from lehrling.datasets.documents import read_model
     from lehrling.datasets.view import ViewSpec
 
-    if not path.is_file() or path.stat().st_size > SPEC_BYTES_MAX:
-        raise InputError(f"Expected a view specification (YAML) at {path}, but there is no such file of that size.")
-    try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return ViewSpec.model_validate(data)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the document"
-        raise InputError(f"{path}: {key}: {first['msg']}.") from error
+    return read_model(path, ViewSpec, "a view specification")
 
 
 def make_view(
-    path: Path, name: str, rate_hz: float, image_px: int, spec: Path | None, progress: Callable[[int, int], None]
+    path: Path,
+    name: str,
+    rate_hz: float,
+    image_px: int,
+    spec: Path | None,
+    progress: Callable[[int, int], None],
+    keep: Mapping[str, str | None] | None = None,
+    workers: int = 1,
+    ray: str | None = None,
 ) -> View:
-    """Build a view, or bring it up to date."""
+    """Build a view, or bring it up to date; `keep` are a snapshot and a filter, in addition to the specification's."""
     from lehrling.datasets.dataset import Dataset
-    from lehrling.datasets.view import build_view
+    from lehrling.datasets.fan_out import Workers
+    from lehrling.datasets.view import EpisodeFilter, build_view
+    from lehrling.datasets.view_select import chosen
+    from lehrling.datasets.where import parse_where
 
+    given = {key: value for key, value in (keep or {}).items() if value is not None}
+    if "where" in given:
+        parse_where(given["where"])
     dataset = Dataset.open(path)
-    chosen = load_spec(spec) if spec is not None else default_spec(dataset.contract(), rate_hz, image_px)
-    return build_view(dataset, name, chosen, progress)
+    if spec is not None:
+        loaded = load_spec(spec)
+        return build_view(dataset, name, _narrowed(loaded, loaded.episodes, given), progress, Workers(workers, ray))
+    only = EpisodeFilter.model_validate(given)
+    _, contract = chosen(dataset, only)
+    made = default_spec(contract, rate_hz, image_px)
+    return build_view(dataset, name, _narrowed(made, made.episodes, given), progress, Workers(workers, ray))
+
+
+def _narrowed(spec: ViewSpec, episodes: EpisodeFilter, given: Mapping[str, str]) -> ViewSpec:
+    """Return the specification with another snapshot, whose hash is not known yet, and a further filter."""
+    changes: dict[str, str | None] = dict(given)
+    if "snapshot" in given:
+        changes["snapshot_hash"] = None
+    if "where" in given and episodes.where is not None:
+        changes["where"] = f"({episodes.where}) and ({given['where']})"
+    return spec.model_copy(update={"episodes": episodes.model_copy(update=changes)})
