@@ -22,9 +22,12 @@ from lehrling.datasets.align import (
     previous_index,
 )
 from lehrling.datasets.errors import InputError
+from lehrling.datasets.rotations import slerp
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
 
 MS = 1_000_000
 
@@ -141,6 +144,70 @@ def test_linear_equals_the_obvious_interpolation(
             assert age == t - stamp
         else:
             assert math.isnan(got)
+
+
+@property_test
+@given(rows_strategy, times, st.integers(0, 12))
+def test_nothing_is_interpolated_over_a_gap_beyond_the_limit(rows: list[Row], at: list[int], gap: int) -> None:
+    value = np.arange(len(rows), dtype=np.float64)[:, None]
+    whole = linear(stamps(rows), value, ints(at))
+    found = linear(stamps(rows), value, ints(at), max_gap_ns=gap)
+    ordered = sorted(row.stamp for row in rows)
+    for t, got, valid, before in zip(at, found.value[:, 0], found.valid, whole.valid, strict=True):
+        low = max((stamp for stamp in ordered if stamp <= t), default=None)
+        high = low if low == t else min((stamp for stamp in ordered if stamp > t), default=None)
+        within = low is not None and high is not None and high - low <= gap
+        assert valid == (before and within)
+        assert valid != math.isnan(got)
+
+
+def turn(axis: FloatArray, angle: float) -> FloatArray:
+    """Return the quaternion of a turn."""
+    return np.concatenate([axis / np.linalg.norm(axis) * math.sin(angle / 2), [math.cos(angle / 2)]])
+
+
+axes = st.tuples(*[st.floats(-1, 1)] * 3).map(np.array).filter(lambda a: float(np.linalg.norm(a)) > 0.1)
+
+
+@property_test
+@given(axes, st.floats(-3.0, 3.0), st.floats(0, 1), st.booleans(), axes, st.floats(-3, 3))
+def test_slerp_turns_evenly_along_the_shortest_arc(
+    axis: FloatArray, angle: float, weight: float, negated: bool, first_axis: FloatArray, first_angle: float
+) -> None:
+    start = turn(first_axis, first_angle)
+    part, whole = product(turn(axis, weight * angle), start), product(turn(axis, angle), start)
+    found = slerp(start[None] * 2.5, -whole[None] if negated else whole[None], np.array([weight]))[0]
+    assert np.linalg.norm(found) == pytest.approx(1)
+    assert abs(float(found @ part)) == pytest.approx(1, abs=1e-9)
+
+
+def product(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return the quaternion of turning by b, then by a (Hamilton's product)."""
+    vector = a[3] * b[:3] + b[3] * a[:3] + np.cross(a[:3], b[:3])
+    return np.concatenate([vector, [a[3] * b[3] - a[:3] @ b[:3]]])
+
+
+def test_poses_are_interpolated_position_by_line_and_orientation_by_arc() -> None:
+    quarter = turn(np.array([0, 0, 1.0]), math.pi / 2)
+    poses = np.array([[0, 0, 0, 0, 0, 0, 1.0], [2, 4, 0, *quarter]])
+    rule = Rule("slerp", causal=False, quaternions=((3, 4, 5, 6),))
+    found = align_values(ints([0, 100]), ints([0, 100]), poses, ints([0, 50, 100]), rule)
+    np.testing.assert_array_equal(found.value[[0, 2]], poses)
+    np.testing.assert_allclose(found.value[1], [1, 2, 0, *turn(np.array([0, 0, 1.0]), math.pi / 4)])
+    assert found.valid.all()
+
+
+def test_an_orientation_without_length_is_not_valid() -> None:
+    poses = np.array([[0, 0, 0, 0], [0, 0, 0, 1.0], [0, 0, 0, 1.0]])
+    rule = Rule("slerp", causal=False, quaternions=((0, 1, 2, 3),))
+    found = align_values(ints([0, 10, 20]), ints([0, 10, 20]), poses, ints([5, 15]), rule)
+    assert found.valid.tolist() == [False, True]
+
+
+def test_a_quaternion_of_which_messages_carry_parts_is_refused() -> None:
+    poses = np.array([[0, 0, 0, np.nan], [0, 0, 0, 1.0]])
+    with pytest.raises(InputError, match="Expected whole quaternions"):
+        align_values(ints([0, 10]), ints([0, 10]), poses, ints([5]), Rule("slerp", quaternions=((0, 1, 2, 3),)))
 
 
 @property_test

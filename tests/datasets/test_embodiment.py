@@ -18,8 +18,8 @@ def data() -> dict[str, Any]:
     return load_embodiment("arm6").model_dump(mode="json")
 
 
-def test_three_robots_are_shipped_and_the_humanoid_has_43_joints_and_two_hands() -> None:
-    assert shipped_embodiments() == ["arm6", "humanoid", "iiwa"]
+def test_four_robots_are_shipped_and_the_humanoid_has_43_joints_and_two_hands() -> None:
+    assert shipped_embodiments() == ["arm6", "humanoid", "iiwa", "upper_humanoid"]
     humanoid = load_embodiment("humanoid").contract
     assert len(humanoid.joints) >= 43
     assert {"left_hand", "right_hand"} <= set(humanoid.groups)
@@ -77,7 +77,7 @@ def test_a_file_is_loaded_like_a_shipped_one(tmp_path: Path, data: dict[str, Any
 
 
 def test_missing_large_and_broken_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"name \(arm6, humanoid, iiwa\) or a YAML file, got 'r2d2'"):
+    with pytest.raises(InputError, match=r"name \(arm6, humanoid, iiwa, upper_humanoid\) or a YAML file, got 'r2d2'"):
         load_embodiment("r2d2")
     (tmp_path / "large.yaml").write_bytes(b"#" * (1 << 20) + b"\n")
     with pytest.raises(InputError, match="larger than"):

@@ -297,6 +297,18 @@ def test_a_symbolic_link_in_a_dataset_is_refused(sealed: Path, tmp_path: Path) -
     moved = tmp_path / "outside.json"
     shutil.move(target, moved)
     target.symlink_to(moved)
+    dataset = Dataset.open(sealed)
+    for read in (lambda: dataset.episode("one").stream("front"), lambda: dataset.episode("one").attributes):
+        with pytest.raises(InputError, match=r"front/value/zarr\.json is a symbolic link"):
+            read()
+    assert "is a symbolic link" in dataset.verify().problems["one"][0]
+
+
+@pytest.mark.parametrize("name", ["episodes/one", "episodes", "manifest.jsonl"])
+def test_a_link_that_leads_out_of_a_dataset_is_refused_on_opening(sealed: Path, tmp_path: Path, name: str) -> None:
+    moved = tmp_path / "outside"
+    shutil.move(sealed / name, moved)
+    (sealed / name).symlink_to(moved)
     with pytest.raises(InputError, match="is a symbolic link"):
         Dataset.open(sealed)
 

@@ -36,6 +36,7 @@ SPECS = [
     spec(96, 0, Field(stream="joint_position"), Field(stream="tcp_pose")),
     spec(48, 20, Field(stream="joint_position", latency_ms=5, select=("gripper", "joint1"))),
     spec(96, 0, Field(stream="joint_position", alignment="linear", delay_ms=25)),
+    spec(48, 0, Field(stream="tcp_pose", alignment="slerp", delay_ms=40, max_gap_ms=60)),
 ]
 
 

@@ -18,6 +18,7 @@ from lehrling.datasets.embodiment import Embodiment, load_embodiment
 from lehrling.datasets.errors import DamageError, InputError
 from lehrling.datasets.journal import EpisodeMeta, JournalWriter
 from lehrling.datasets.journal_read import read_journal
+from lehrling.datasets.message_types import standard
 from lehrling.datasets.sealer import seal
 
 
@@ -90,7 +91,9 @@ def test_sealing_again_after_a_crash_before_the_commit_gives_the_same_bytes(root
 
 
 def test_a_sealed_episode_is_never_sealed_over(sealed: Path) -> None:
-    record(sealed, "one", seconds=0.2)
+    with pytest.raises(InputError, match="never changes"):
+        record(sealed, "one", seconds=0.2)
+    record(sealed, "one", seconds=0.2, origin="sim")
     with pytest.raises(InputError, match="never changes"):
         seal(sealed, "one")
     with Dataset.open_for_writing(sealed) as dataset:
@@ -143,9 +146,9 @@ def test_an_unknown_joint_is_refused_by_name_and_the_journal_is_kept(root: Path)
 
 
 def test_a_frame_of_another_kind_is_refused(root: Path) -> None:
-    make = messages._store().types
+    make = standard().make
     header = messages._header(5, "front")
-    png = make["sensor_msgs/msg/CompressedImage"](header=header, format="png", data=np.zeros(9, np.uint8))
+    png = make("sensor_msgs/msg/CompressedImage")(header=header, format="png", data=np.zeros(9, np.uint8))
     with JournalWriter(root, meta("one"), ARM6) as journal:
         journal.write("/front/image_raw/compressed", messages.encode(png), received_ns=6)
         journal.close("unknown", "test")
@@ -158,7 +161,7 @@ def humanoid_messages(robot: Embodiment) -> dict[str, list[tuple[bytes, int]]]:
     joints = [joint.name for joint in robot.contract.joints]
     body, hands = joints[:31], joints[31:][::-1]
     sent: dict[str, list[tuple[bytes, int]]] = {topic: [] for topic in robot.binding.topics}
-    store = messages._store().types
+    make = standard().make
     for tick in range(10):
         stamp = 10**18 + tick * 20 * MS
         at = stamp + MS
@@ -172,7 +175,7 @@ def humanoid_messages(robot: Embodiment) -> dict[str, list[tuple[bytes, int]]]:
         sent["/head/color/image_raw/compressed"].append((frame, at))
         sent["/base_pose"].append((messages.pose_stamped([tick, 0, 0.9], [0, 0, 0, 1], stamp, "map"), at))
         sent["/joint_commands"].append((messages.joint_state(joints, np.full(43, tick), [], [], stamp), stamp))
-        word = store["std_msgs/msg/String"](data="greife" + "!" * tick)
+        word = make("std_msgs/msg/String")(data="greife" + "!" * tick)
         sent["/speech"].append((messages.encode(word), at))
     return sent
 

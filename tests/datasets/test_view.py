@@ -33,6 +33,7 @@ ARM = ViewSpec(
     state=(Field(stream="joint_position"),),
     action=(Field(stream="tcp_command", select=("x", "y", "z")), Field(stream="gripper_command")),
 )
+CROP = {"top": 0, "left": 0, "height": 20, "width": 20}
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,34 @@ def test_a_batch_of_images_equals_the_images_one_by_one(root: Path) -> None:
     assert (frames[-1] == frames[len(frames) - 1]).all()
     with pytest.raises(IndexError):
         frames[len(frames)]
+
+
+def test_images_as_recorded_keep_their_bytes_and_their_own_size(tmp_path: Path) -> None:
+    root = tmp_path / "wide.zarr"
+    record(root, "a", humanoid_messages(), load_embodiment("humanoid"))
+    dataset = Dataset.open(root)
+    spec = ViewSpec(
+        rate_hz=10, image_px=0, cameras=("head_camera",), state=(Field(stream="joint_position"),),
+        action=(Field(stream="joint_command"),),
+    )  # fmt: skip
+    view = build_view(dataset, "wide", spec)
+    camera = dataset.episode("a").stream("head_camera")
+    frames = view.images("head_camera")
+    assert frames.shape[1:3] == camera.stream.shape[:2]
+    assert camera.stream.shape[0] != camera.stream.shape[1]
+    recorded = {camera.encoded(k) for k in range(len(camera))}
+    assert {frames.encoded(row) for row in range(len(view))} <= recorded
+    whole = zarr.open_array(root / "views" / "wide" / "images" / "head_camera", mode="r")[...]
+    np.testing.assert_array_equal(frames.batch(range(len(view))), np.asarray(whole)[frames.frame_of_row])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [({"image_px": 5}, "Expected image_px of 8 or more"), ({"image_px": 0, "crops": {"front": CROP}}, "without crops")],
+)
+def test_images_of_no_size_or_cut_without_one_are_refused(changed: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ViewSpec.model_validate(ARM.model_dump() | changed)
 
 
 def test_images_are_resized_as_the_robot_will_resize_them(root: Path) -> None:
@@ -364,6 +393,11 @@ def test_statistics_of_relative_actions_are_of_their_chunks(root: Path) -> None:
         ({"state": (Field(stream="tcp_command"),)}, "got the action 'tcp_command'"),
         ({"state": (Field(stream="tcp_pose", select=("roll",)),)}, "got 'roll'"),
         ({"action": (Field(stream="tcp_command", alignment="linear"),)}, "without a quaternion"),
+        (
+            {"action": (Field(stream="tcp_command", alignment="slerp", select=("x", "qw")),)},
+            "whole quaternion for slerp",
+        ),
+        ({"action": (Field(stream="gripper_command", alignment="slerp"),)}, "whole quaternion for slerp"),
     ],
 )
 def test_a_specification_that_does_not_fit_the_contract_is_refused(

@@ -36,7 +36,7 @@ def test_limits_and_latencies_reach_the_rule_in_nanoseconds() -> None:
     assert ours.state_rule(ours.state[0]) == Rule("previous", True, 1_500_000, 0, 40 * MS)
 
 
-@pytest.mark.parametrize("alignment", ["nearest", "linear"])
+@pytest.mark.parametrize("alignment", ["nearest", "linear", "slerp"])
 def test_an_observation_that_would_look_into_the_future_is_refused(alignment: str) -> None:
     with pytest.raises(ValidationError, match=f"observation 'joints', got {alignment}"):
         spec(state=[{"stream": "joints", "alignment": alignment}])
@@ -102,3 +102,12 @@ def test_format_1_hashes_never_change() -> None:
     assert spec().hash == "64ad04212b39a6ca04451e23b3532d6882196e185909721ea6c6eca97f0efaf5"
     key = view_key(spec(), "c" * 64, [EpisodeRecord("one", "sealed", content_hash="d" * 64)])
     assert key == "a489838c8dd306c049c51e1f9c5f41255bd7cddcf9f051423b512f5ec06eba53"
+
+
+def test_a_gap_limit_belongs_to_interpolation_and_changes_the_hash_only_where_it_is_set() -> None:
+    plain, limited = (spec(action=[Field(stream="a", alignment="linear", max_gap_ms=gap)]) for gap in (None, 50))
+    assert "max_gap_ms" not in plain.canonical_json
+    assert plain.hash != limited.hash
+    assert limited.action_rule(limited.action[0]).max_gap_ns == 50_000_000
+    with pytest.raises(ValueError, match="only where values are interpolated"):
+        Field(stream="a", alignment="nearest", max_gap_ms=50)

@@ -17,6 +17,7 @@ SHIPPED = {
         "lehrling/datasets/embodiments/arm6.yaml",
         "lehrling/datasets/embodiments/iiwa.yaml",
         "lehrling/datasets/embodiments/humanoid.yaml",
+        "lehrling/datasets/embodiments/upper_humanoid.yaml",
     ),
     "deploy": ("lehrling/deploy/__init__.py",),
     "sim": ("lehrling/sim/world.py", "lehrling/sim/assets/arm6.urdf", "lehrling/sim/assets/gripper.xml"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -10,7 +11,7 @@ import simplejpeg
 from lehrling.datasets import messages
 from lehrling.datasets.dataset import Dataset
 from lehrling.datasets.embodiment import load_embodiment
-from lehrling.datasets.journal import EpisodeMeta, JournalWriter
+from lehrling.datasets.journal import EpisodeMeta, JournalPart, JournalWriter
 
 ARM6 = load_embodiment("arm6")
 MS = 1_000_000
@@ -26,12 +27,17 @@ def jpeg(index: int, height: int = 96, width: int = 96) -> bytes:
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(small.repeat(8, 0).repeat(8, 1)), quality=90))
 
 
-def write_rows(journal: JournalWriter, seconds: float = 0.5, *, start_ns: int = 10**18) -> None:
+def write_rows(journal: JournalPart, seconds: float = 0.5, *, start_ns: int = 10**18) -> None:
     """Write what arm6 sends in `seconds`: joints at 100 Hz, commands at 20 Hz, cameras at 10 Hz."""
     names = [joint.name for joint in ARM6.contract.joints]
     for tick in range(round(seconds * 100)):
         stamp = start_ns + tick * 10 * MS
-        clocks = {"received_ns": stamp + 2 * MS, "publish_ns": stamp + MS, "monotonic_ns": tick, "sequence": tick}
+        clocks: dict[str, Any] = {
+            "received_ns": stamp + 2 * MS,
+            "publish_ns": stamp + MS,
+            "monotonic_ns": tick,
+            "sequence": tick,
+        }
         position = np.sin(np.arange(7) + tick / 50)
         journal.write("/joint_states", messages.joint_state(names, position, -position, [], stamp), **clocks)
         journal.write("/tcp_pose", messages.pose_stamped([tick / 100, 0, 0.1], [0, 1, 0, 0], stamp, "cell"), **clocks)
