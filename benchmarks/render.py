@@ -14,6 +14,7 @@ HEAD = """# Benchmarks
 Written by `make bench-docs` from `benchmarks/results/*.json`; `make bench-NAME` measures one again. Every figure stands
 beside a peer's from the same run on the same machine. *Ratio* is ours over the peer's.
 """
+COMMANDS = {"reliability": "`make test-slow` and `make test-soak`"}
 COLUMNS = ("what", "ours", "peer", "peer's", "ratio", "target", "met")
 
 
@@ -29,10 +30,11 @@ def row(result: dict[str, Any]) -> str:
 
 def section(content: dict[str, Any]) -> str:
     """Return one benchmark's section."""
+    name = content["benchmark"]
     lines = [
-        f"## {content['benchmark']}",
+        f"## {name}",
         "",
-        f"`make bench-{content['benchmark']}`, {content['date']}, {content['machine']}",
+        f"{COMMANDS.get(name, f'`make bench-{name}`')}, {content['date']}, {content['machine']}",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),

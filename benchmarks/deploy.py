@@ -1,0 +1,169 @@
+"""The policy server beside `policy-websocket`'s (a copy of openpi's), driven by the official openpi client over loopback.
+
+The policy is trivial, so that what is measured is the server. The clients run in their own process and environment
+(`.venvs/clients`, made by `make setup`), as does the peer's server.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from benchmarks.common import Result, write
+from numpy.typing import NDArray
+
+from lehrling.deploy.client import PolicyClient
+from lehrling.deploy.requests import Served
+from lehrling.deploy.server import PolicyServer, ServeOptions
+from lehrling.training.protocol import Observation, PolicySpec
+
+OUTSIDE = Path(__file__).parents[1] / ".venvs/clients/bin/python"
+STATE, ACTIONS, CHUNK = 8, 7, 16
+SIZES = {"2 x 224x224": (2, 224, 224, 1000, 1.0), "3 x 640x480": (3, 480, 640, 300, 10.0)}
+"""Cameras, height, width, requests, and the most that the median may take [ms]."""
+ROUNDS, CLIENTS, BATCH_S, SHARE_S = 3, 16, 0.02, 4.0
+CLIENT = """
+import json, sys, time, numpy as np
+from openpi_client.websocket_client_policy import WebsocketClientPolicy
+port, cameras, height, width, requests = map(int, sys.argv[1:])
+client = WebsocketClientPolicy("127.0.0.1", port)
+seen = {f"observation/camera{k}": np.random.randint(0, 256, (height, width, 3), np.uint8) for k in range(cameras)}
+seen |= {"observation/state": np.zeros(8, np.float32), "prompt": "pick"}
+times = []
+for k in range(requests + 20):
+    begun = time.perf_counter()
+    assert client.infer(seen)["actions"].shape == (16, 7)
+    times.append((time.perf_counter() - begun) * 1e3)
+print(json.dumps(times[20:]))
+"""
+PEER = """
+import numpy as np, sys
+from policy_websocket import BasePolicy, WebsocketPolicyServer
+class Trivial(BasePolicy):
+    def infer(self, seen):
+        return {"actions": np.zeros((16, 7), np.float32)}
+    def reset(self):
+        pass
+WebsocketPolicyServer(Trivial(), host="127.0.0.1", port=int(sys.argv[1]), metadata={}).serve_forever()
+"""
+
+
+class Trivial:
+    """Answers zeros, after a while where it is told to take time, however many ask."""
+
+    def __init__(self, takes_s: float = 0.0) -> None:
+        self._takes_s = takes_s
+
+    def act(self, name: str, observations: Sequence[Observation]) -> NDArray[np.float32]:
+        """Return zeros (B, H, A)."""
+        del name
+        if self._takes_s:
+            time.sleep(self._takes_s)
+        return np.zeros((len(observations), CHUNK, ACTIONS), np.float32)
+
+
+def served(cameras: int, px: int = 0) -> Served:
+    """Return a policy that takes images of `px`, or of any size."""
+    names = tuple(f"camera{k}" for k in range(cameras))
+    states, actions = (tuple(f"{letter}{k}" for k in range(count)) for letter, count in (("s", STATE), ("a", ACTIONS)))
+    return Served("trivial", PolicySpec(names, px, states, actions, CHUNK, 10.0))
+
+
+@contextmanager
+def ours(cameras: int) -> Iterator[int]:
+    """Serve in this process; yield the port."""
+    with PolicyServer(Trivial(), {"trivial": served(cameras)}, ServeOptions(port=0)) as server:
+        yield server.port
+
+
+@contextmanager
+def theirs(_cameras: int) -> Iterator[int]:
+    """Serve by the peer; yield the port."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([OUTSIDE, "-c", PEER, str(port)])
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def asked(port: int, cameras: int, height: int, width: int, requests: int) -> list[float]:
+    """Return how long the official client waited for each answer [ms]."""
+    words = [str(OUTSIDE), "-c", CLIENT, *map(str, (port, cameras, height, width, requests))]
+    run = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True)
+    times: list[float] = json.loads(run.stdout)
+    return times
+
+
+def latencies() -> list[Result]:
+    """Measure both servers in turns."""
+    results = []
+    for size, (cameras, height, width, requests, most) in SIZES.items():
+        times: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for _ in range(ROUNDS):
+            for name, serving in (("ours", ours), ("theirs", theirs)):
+                with serving(cameras) as port:
+                    times[name] += asked(port, cameras, height, width, requests)
+        for percent in (50, 99):
+            mine, peer = (float(np.percentile(times[name], percent)) for name in ("ours", "theirs"))
+            met = mine <= most if percent == 50 else True
+            target = f"at most {most:g} ms" if percent == 50 else "stated"
+            results.append(
+                Result(
+                    f"openpi client, {size}: p{percent}", mine, "ms", "policy-websocket", peer, mine / peer, target, met
+                )
+            )
+    return results
+
+
+def shares(port: int, clients: int) -> list[int]:
+    """Return how many answers each of so many clients got."""
+    found, until_s = [0] * clients, time.monotonic() + SHARE_S
+
+    def work(number: int) -> None:
+        with PolicyClient(f"ws://127.0.0.1:{port}") as client:
+            seen = client.blank()
+            while time.monotonic() < until_s:
+                client.infer(seen)
+                found[number] += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def together() -> list[Result]:
+    """Measure what batching gives to many clients, with a policy that takes as long for many as for one."""
+    with PolicyServer(Trivial(BATCH_S), {"trivial": served(1, 64)}, ServeOptions(port=0)) as server:
+        alone, many = shares(server.port, 1)[0], shares(server.port, CLIENTS)
+    mean = sum(many) / CLIENTS
+    gain, least = sum(many) / alone, min(many) / mean
+    batched = f"{CLIENTS} clients, batched inference of {BATCH_S * 1e3:g} ms"
+    rate, single = sum(many) / SHARE_S, alone / SHARE_S
+    return [
+        Result(batched, rate, "answers/s", "one client", single, gain, "at least 3 x", gain >= 3),
+        Result("of them the one served least", min(many), "answers", "mean", mean, least, "at least 0.5", least >= 0.5),
+    ]
+
+
+if __name__ == "__main__":
+    write("deploy", latencies() + together())
