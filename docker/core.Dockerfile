@@ -1,6 +1,7 @@
 # Lehrling `core`: simulation, training on the CPU, evaluation. Build from the repository's root:
 #   docker build -f docker/core.Dockerfile -t lehrling/core:0.1.0 .
-# PYTHON_IMAGE may be given with a digest (python:3.12.12-slim-bookworm@sha256:…) where builds must be reproducible to the bit.
+# The tag is rebuilt from time to time; whoever needs builds that are the same to the bit gives PYTHON_IMAGE with a digest
+# (--build-arg PYTHON_IMAGE=python:3.12.12-slim-bookworm@sha256:…).
 ARG PYTHON_IMAGE=python:3.12.12-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -39,7 +40,10 @@ RUN groupadd --gid 10001 lehrling \
     && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin lehrling \
     && install --directory --owner=10001 --group=10001 /data
 COPY --from=build /opt/lehrling /opt/lehrling
-ENV PATH=/opt/lehrling/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_DISABLE_TELEMETRY=1
+# USER: PyTorch asks for a user name when it is imported and fails under a uid that has none, as with `--user 1001`.
+# HF_HUB_OFFLINE: nothing is downloaded unless whoever starts the container says so (-e HF_HUB_OFFLINE=0).
+ENV PATH=/opt/lehrling/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 USER=lehrling \
+    HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
