@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NUMERIC_ROWS = 2048
 """Rows kept per numeric stream: 2 s at 1 kHz, four times the default limit of an observation's age."""
 FRAMES = 64
+type Frame = bytes | NDArray[np.uint8]
 
 
 class LiveBuffer:
@@ -74,6 +75,22 @@ class LiveBuffer:
         self._times[:kept] = self._times[self._start : self._stop].copy()
         self._value[:kept] = self._value[self._start : self._stop].copy()
         self._start, self._stop = 0, kept
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a policy is to be given at one time, its frames as the cameras sent them.
+
+    Attributes:
+        state, valid, age_ns, lacking: as in `LiveObservation`.
+        frames: per camera JPEG bytes or (h, w, 3) uint8, only of cameras that have sent one.
+    """
+
+    state: NDArray[np.float32]
+    frames: dict[str, Frame]
+    valid: bool
+    age_ns: dict[str, int]
+    lacking: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -137,7 +154,7 @@ class ObservationAssembler:
         row = np.asarray(value, np.float64)
         self._buffers[stream].append(row if mask is None else np.where(mask, row, np.nan), stamp_ns, received_ns)
 
-    def add_image(self, camera: str, image: bytes | NDArray[np.uint8], stamp_ns: int, received_ns: int) -> None:
+    def add_image(self, camera: str, image: Frame, stamp_ns: int, received_ns: int) -> None:
         """Add a camera's frame: JPEG bytes, or (h, w, 3) uint8.
 
         Raises:
@@ -147,25 +164,32 @@ class ObservationAssembler:
             raise InputError(f"Expected a camera of the view ({', '.join(self._cameras)}), got {camera!r}.")
         self._cameras[camera].append(image, stamp_ns, received_ns)
 
-    def observe(self, at_ns: int) -> LiveObservation:
-        """Return the observation for time t; call it once t plus the declared latency has passed."""
+    def look(self, at_ns: int) -> Look:
+        """Return the observation for time t with the frames as they came; call it once t plus the declared latency has passed."""
         cameras = {name: buffer.times for name, buffer in self._cameras.items()}
         streams = Streams(lambda name: self._buffers[name].rows, lambda name: cameras[name])
         seen = observe(streams, self.layout, np.array([at_ns], np.int64))
         names = self.layout.sources[: self.layout.observed]
-        images = {name: self._image(name, int(frames[0])) for name, frames in seen.frames.items() if frames[0] >= 0}
+        found = {name: int(frames[0]) for name, frames in seen.frames.items()}
+        frames = {name: self._cameras[name].frame(place) for name, place in found.items() if place >= 0}
         lacking = tuple(name for name, valid in zip(names, seen.valid[0], strict=True) if not valid)
         ages = {name: int(age) for name, age in zip(names, seen.age_ns[0], strict=True)}
-        return LiveObservation(seen.state[0], images, not lacking, ages, lacking)
+        return Look(seen.state[0], frames, not lacking, ages, lacking)
 
-    def _image(self, camera: str, place: int) -> NDArray[np.uint8]:
+    def observe(self, at_ns: int) -> LiveObservation:
+        """Return the observation for time t; call it once t plus the declared latency has passed."""
+        look = self.look(at_ns)
+        images = {name: self._image(name, frame) for name, frame in look.frames.items()}
+        return LiveObservation(look.state, images, look.valid, look.age_ns, look.lacking)
+
+    def _image(self, camera: str, frame: Frame) -> NDArray[np.uint8]:
         spec = self.layout.spec
 
-        def prepare(image: bytes | NDArray[np.uint8]) -> NDArray[np.uint8]:
+        def prepare(image: Frame) -> NDArray[np.uint8]:
             jpeg = view_jpeg(image, spec, camera) if isinstance(image, bytes) else view_image(image, spec, camera)
             return decode(jpeg)
 
-        return self._cameras[camera].prepared(place, prepare)
+        return self._cameras[camera].prepared(frame, prepare)
 
 
 class _FrameBuffer:
@@ -173,22 +197,23 @@ class _FrameBuffer:
 
     def __init__(self) -> None:
         self._times = LiveBuffer(0, FRAMES)
-        self._frames: list[bytes | NDArray[np.uint8]] = []
-        self._shown: tuple[bytes | NDArray[np.uint8], NDArray[np.uint8]] | None = None
+        self._frames: list[Frame] = []
+        self._shown: tuple[Frame, NDArray[np.uint8]] | None = None
 
     @property
     def times(self) -> NumericRows:
         return self._times.rows
 
-    def append(self, image: bytes | NDArray[np.uint8], stamp_ns: int, received_ns: int) -> None:
+    def append(self, image: Frame, stamp_ns: int, received_ns: int) -> None:
         self._times.append([], stamp_ns, received_ns)
         self._frames = [*self._frames, image][-FRAMES:]
 
-    def prepared(
-        self, place: int, prepare: Callable[[bytes | NDArray[np.uint8]], NDArray[np.uint8]]
-    ) -> NDArray[np.uint8]:
-        """Return frame `place` of `times`; a frame shown again is not prepared again."""
-        image = self._frames[place]
+    def frame(self, place: int) -> Frame:
+        """Return frame `place` of `times`."""
+        return self._frames[place]
+
+    def prepared(self, image: Frame, prepare: Callable[[Frame], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """Return a frame prepared; the one shown last is not prepared again."""
         if self._shown is None or self._shown[0] is not image:
             self._shown = image, prepare(image)
         return self._shown[1]
