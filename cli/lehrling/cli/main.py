@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lehrling.cli import (
+    audit_verbs,
     baseline_verbs,
     data_verbs,
     doctor_verbs,
@@ -70,6 +71,7 @@ interchange_verbs.register(app)
 learn_verbs.register(app)
 baseline_verbs.register(app)
 serve_verbs.register(app)
+audit_verbs.register(app)
 edit_verbs.register(app)
 version_verbs.register(app)
 
