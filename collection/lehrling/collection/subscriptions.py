@@ -65,7 +65,7 @@ class Heard:
         offers: of the publishers that are there.
         problem: of QoS or type, as a sentence; empty where all is well.
         fading: the subscription before this one, heard until this one has found its publishers, and until when [s].
-        newest: sequence numbers heard of each publisher meanwhile.
+        newest: sequence numbers heard of each publisher since; what the one before heard may come from this one much later.
         made: how many subscriptions were made.
         numbered: whether the middleware gives sequence numbers.
         received_ns, monotonic_ns: receipt of the newest message, on the wall clock and on the monotonic one.
@@ -85,7 +85,7 @@ class Heard:
     monotonic_ns: int = 0
 
     def again(self, sender: bytes, sequence: int) -> bool:
-        """Note a message while two subscriptions hear it; return whether the other one had it."""
+        """Note a message that two subscriptions may hear; return whether the other one had it."""
         if sequence <= self.newest.get(sender, 0):
             return True
         self.newest[sender] = sequence
@@ -200,7 +200,7 @@ class Subscriptions:
             sender = gid["data"] if gid else b""
             if sequence is None:
                 heard.numbered = False
-            elif heard.fading is not None and heard.again(sender, sequence):
+            elif heard.made > 1 and heard.again(sender, sequence):
                 return
             heard.received_ns, heard.monotonic_ns = received, now
             put(Captured(topic, cdr, received, now, info["source_timestamp"] or None, sequence, sender))
