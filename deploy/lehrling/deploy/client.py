@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
 
 from lehrling.datasets.errors import InputError, LehrlingError
@@ -52,6 +53,11 @@ class PolicyClient:
                 f"No policy server answers at {url} ({error}); start one with `lehrling serve`."
             ) from error
         self.hello: dict[str, Any] = unpack(self._socket.recv(timeout_s))
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection is open, as far as this side knows."""
+        return self._socket.state is State.OPEN
 
     def infer(self, observation: dict[str, Any]) -> dict[str, Any]:
         """Return the server's answer.

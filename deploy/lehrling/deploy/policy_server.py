@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from lehrling.datasets.embodiment import Contract
+from lehrling.datasets.embodiment import Contract, canonical_hash
 from lehrling.datasets.errors import InputError, StorageError
 from lehrling.datasets.view_spec import ViewSpec
 from lehrling.deploy.requests import Request, Served
@@ -46,9 +46,11 @@ def _name(folder: Path) -> str:
     return folder.parent.name if folder.name == "policy" else folder.name
 
 
-def served(name: str, description: Description, spec: Any) -> Served:
+def served(name: str, description: Description, spec: Any, model_hash: str = "") -> Served:
     """Return a policy as clients see it."""
-    return Served(name, spec, _view(name, description.view), _contract(name, description.contract))
+    statistics = canonical_hash({"state": description.state, "action": description.action})
+    view, contract = _view(name, description.view), _contract(name, description.contract)
+    return Served(name, spec, view, contract, statistics, model_hash)
 
 
 def _view(name: str, data: Mapping[str, Any]) -> ViewSpec | None:
@@ -121,7 +123,9 @@ def make_server(
         InputError: a folder holds no policy, or they stand on different bases.
     """
     from lehrling.training.adapters import AdapterBank
+    from lehrling.training.artefact import artefact_hash
 
     bank = AdapterBank(policies, base=base, device=device)
-    shown = {name: served(name, bank.descriptions[name], bank.spec(name)) for name in bank.names}
+    hashes = {name: artefact_hash(policies[name]) for name in bank.names}
+    shown = {name: served(name, bank.descriptions[name], bank.spec(name), hashes[name]) for name in bank.names}
     return PolicyServer(bank, shown, options, shadow)

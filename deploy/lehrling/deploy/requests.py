@@ -33,12 +33,16 @@ class Served:
     Attributes:
         view: how images are cut and resized, as in the view that the policy was trained on.
         contract: hash of the robot's contract; empty where the policy knows none.
+        statistics_hash: of the normalisation that the policy undoes.
+        model_hash: of its weights and description.
     """
 
     name: str
     spec: PolicySpec
     view: ViewSpec | None = None
     contract: str = ""
+    statistics_hash: str = ""
+    model_hash: str = ""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -56,6 +60,9 @@ class Served:
             "action_horizon": spec.chunk,
             "rate_hz": spec.rate_hz,
             "contract": self.contract,
+            "view": None if self.view is None else self.view.canonical_json,
+            "statistics_hash": self.statistics_hash,
+            "model_hash": self.model_hash,
             "keys": list(self.keys),
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import reprlib
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from lehrling.datasets.documents import read_json
 from lehrling.datasets.errors import DocumentError, InputError
-from lehrling.datasets.files import write_durably
+from lehrling.datasets.files import sha256_file, write_durably
 from lehrling.datasets.representation import ActionCodec, RelativePart
 from lehrling.training.images import PixelSpec
 from lehrling.training.lora import load_adapter, save_adapter
@@ -133,6 +134,13 @@ def save_artefact(directory: Path, model: PolicyModel, description: Description)
     (directory / "README.md").write_text(model_card(description), encoding="utf-8")
     (directory / "sbom.json").write_text(json.dumps(bill_of_materials(), indent=1) + "\n", encoding="utf-8")
     write_durably(directory / DESCRIPTION, (json.dumps(asdict(description), indent=1) + "\n").encode())
+
+
+def artefact_hash(directory: Path) -> str:
+    """Return the sha256 over what makes a policy act: its description and its weights, each by its own hash."""
+    found = {path.name: path for path in directory.glob("*.safetensors")} | {DESCRIPTION: directory / DESCRIPTION}
+    lines = [f"{sha256_file(found[name])}  {name}\n" for name in sorted(found)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def read_description(directory: Path) -> Description:
