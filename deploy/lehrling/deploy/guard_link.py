@@ -136,6 +136,11 @@ class GuardLink:
         parts = self.layout.parts
         return {self.full(s.topic): s.type for part in parts for s in self._sources[part.stream.name]}
 
+    @property
+    def latest(self) -> dict[str, FloatArray]:
+        """The newest rows of the observed streams, NaN where nothing has told; not to be changed."""
+        return self._latest
+
     def topics_of(self, stream: str) -> list[str]:
         """Return the full names of an action stream's topics."""
         return [self.full(source.topic) for source in self._sources[stream]]

@@ -76,6 +76,13 @@ class ChunkRunner:
         """Whether a new chunk should be asked for before the next step."""
         return self._asked is None and self.step >= self._due
 
+    @property
+    def end(self) -> int:
+        """The step before which there is something to play."""
+        if not self._chunks:
+            return self.step
+        return self._due if self._mode == "sync" else self._chunks[-1][0] + self._length
+
     def ask(self) -> Ask | None:
         """Return what to ask for, once; None while nothing is due or the last answer has not come."""
         if not self.needs_chunk():
@@ -129,9 +136,7 @@ class ChunkRunner:
         """Return what will be executed from this step on (n, A), as far as it is known; empty (0, A or 0) if nothing is."""
         if not self._chunks:
             return np.empty((0, 0), dtype=np.float32)
-        newest = self._chunks[-1][0]
-        end = self._due if self._mode == "sync" else newest + self._length
-        rows = [self._at(step) for step in range(self.step, end)]
+        rows = [self._at(step) for step in range(self.step, self.end)]
         known = [row for row in rows if row is not None]
         return np.stack(known) if known else np.empty((0, self._chunks[-1][1].shape[1]), dtype=np.float32)
 
