@@ -45,6 +45,8 @@ class Kind(StrEnum):
     ADAPTER = "adapter load"
     CONFIG = "config change"
     RESET = "operator reset"
+    KEPT = "black box kept"
+    LOST = "black box lost"
 
 
 @dataclass(frozen=True)
