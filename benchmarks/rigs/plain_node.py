@@ -21,8 +21,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 
-from lehrling.collection.subscriptions import message_class
 from lehrling.datasets.messages import definition
+from lehrling.deploy.ros_graph import message_class
 
 
 def main() -> None:

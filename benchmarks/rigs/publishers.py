@@ -17,7 +17,7 @@ import rclpy
 from benchmarks.rigs import rig
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-from lehrling.collection.subscriptions import message_class
+from lehrling.deploy.ros_graph import message_class
 
 SLOW, SLOW_S = 5, 0.1
 

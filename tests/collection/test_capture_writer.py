@@ -26,11 +26,11 @@ from lehrling.collection.capture_words import (
     Late,
 )
 from lehrling.collection.capture_writer import CaptureWriter
-from lehrling.collection.qos import Request
 from lehrling.collection.subscriptions import Heard
 from lehrling.datasets import journal, messages
 from lehrling.datasets.journal import EpisodeMeta, begin_journal
 from lehrling.datasets.message_types import standard
+from lehrling.deploy.ros_qos import Request
 
 TOPIC = "/joint_states"
 VOLATILE, LATCHED = Request("reliable", "volatile", 10), Request("reliable", "transient_local", 10)

@@ -154,9 +154,9 @@ class _Capture:
         from lehrling.collection.capture_queue import CaptureQueue
         from lehrling.collection.capture_words import CaptureConfig
         from lehrling.collection.capture_writer import CaptureWriter
-        from lehrling.collection.qos import Request
         from lehrling.collection.subscriptions import Heard
         from lehrling.datasets.message_types import standard
+        from lehrling.deploy.ros_qos import Request
 
         topics = tuple(robot.binding.topics)
         config = CaptureConfig("test", robot.model_dump(mode="json"), topics, os.getpid(), fsync_s=0.1)

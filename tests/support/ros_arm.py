@@ -66,8 +66,8 @@ def _serve(connection: Connection, listen: dict[str, str], prefix: str) -> None:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
-    from lehrling.collection.subscriptions import message_class
     from lehrling.datasets import messages
+    from lehrling.deploy.ros_graph import message_class
 
     rclpy.init(args=[])
     node = rclpy.create_node("test_arm")

@@ -120,7 +120,7 @@ class _Served:
     def on_open(self, name: str, topic: str, msgtype: str, reliable: bool, latched: bool, depth: int) -> None:
         from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-        from lehrling.collection.subscriptions import message_class
+        from lehrling.deploy.ros_graph import message_class
 
         profile = QoSProfile(
             history=HistoryPolicy.KEEP_LAST,

@@ -95,7 +95,10 @@ def test_overrides_change_a_copy_and_make_missing_groups() -> None:
     [
         ("lora.rank=[", r"--set 'lora.rank=\[', line 1, is not YAML"),
         ("lora.alpha=.inf", "lora.alpha: Input should be a finite number, got inf"),
-        (".".join("a" * 1000) + "=1", "'a' is not a key of a training configuration; expected dataset, cache, view, output"),
+        (
+            ".".join("a" * 1000) + "=1",
+            "'a' is not a key of a training configuration; expected dataset, cache, view, output",
+        ),
         ("lora.rnk=4", "'lora.rnk' is not a key of a training configuration; expected rank, alpha"),
         ("steps=" + "[" * 60 + "]" * 60, r"steps: Input should be a valid integer, got \[\[\[\[\[\["),
     ],

@@ -35,9 +35,9 @@ def teleop(
     from dataclasses import asdict
 
     from lehrling.cli.drive_run import teleop_view
-    from lehrling.collection.drive_station import guard_config, signals, station
     from lehrling.collection.teleop import Teleop, operator_name
     from lehrling.collection.teleop_node import run_teleop
+    from lehrling.deploy.station import guard_config, signals, station
 
     robot = station(embodiment, namespace)
     driving = Teleop.of(robot, operator_name(operator), guard_config(guard_file, robot), stream)
@@ -76,12 +76,12 @@ def replay(
     from dataclasses import asdict
 
     from lehrling.cli.drive_run import plan_facts, replay_view
-    from lehrling.collection.drive_station import guard_config, signals
     from lehrling.collection.replay import Replay, plan_replay, station_of
     from lehrling.collection.replay_node import run_replay
     from lehrling.datasets.dataset import Dataset
     from lehrling.datasets.embodiment import load_embodiment
     from lehrling.deploy.guard_link import GuardLink
+    from lehrling.deploy.station import guard_config, signals
 
     recorded = Dataset.open(dataset).episode(episode)
     station = station_of(recorded, load_embodiment(embodiment) if embodiment is not None else None, namespace)
@@ -116,8 +116,8 @@ def status(embodiment: Robot, guard_file: GuardFile = None, namespace: Namespace
     """Say whether a stop is latched. Exit code 1: it is."""
     from dataclasses import asdict
 
-    from lehrling.collection.drive_station import guard_config, latch_path, station
     from lehrling.deploy.guard_latch import read_latch
+    from lehrling.deploy.station import guard_config, latch_path, station
 
     robot = station(embodiment, namespace)
     path = guard_config(guard_file, robot).latch_path or latch_path(robot)
@@ -141,9 +141,9 @@ def reset(
 ) -> None:
     """Reset a latched stop, at the robot, while nothing drives it."""
     from lehrling.cli.output import confirmed
-    from lehrling.collection.drive_station import guard_config, latch_path, station
     from lehrling.collection.teleop import operator_name
     from lehrling.deploy.guard_latch import clear_latch, read_latch
+    from lehrling.deploy.station import guard_config, latch_path, station
 
     robot = station(embodiment, namespace)
     path = guard_config(guard_file, robot).latch_path or latch_path(robot)

@@ -26,12 +26,12 @@ from std_srvs.srv import SetBool, Trigger
 from lehrling.collection.capture_group import CaptureOptions
 from lehrling.collection.controls import Buttons, Control, obey, parse_buttons
 from lehrling.collection.diagnostics import statuses
-from lehrling.collection.qos import Request
 from lehrling.collection.recorder import Recorder, RecorderConfig
 from lehrling.collection.session import GIB, Plan, SessionOptions
-from lehrling.collection.subscriptions import profile
 from lehrling.datasets.embodiment import load_embodiment
 from lehrling.datasets.errors import InputError, LehrlingError
+from lehrling.deploy.ros_graph import profile
+from lehrling.deploy.ros_qos import Request
 
 PARAMETERS: dict[str, Any] = {
     "dataset": "",

@@ -13,11 +13,11 @@ from typing import Any, Self
 from lehrling.collection.capture_group import CaptureGroup, CaptureOptions
 from lehrling.collection.capture_words import Status
 from lehrling.collection.doctor import diagnose
-from lehrling.collection.qos import check_override
 from lehrling.collection.session import Phase, Plan, Session, SessionOptions, check_contract
 from lehrling.datasets.dataset import Dataset
 from lehrling.datasets.embodiment import Embodiment
 from lehrling.datasets.errors import InputError
+from lehrling.deploy.ros_qos import check_override
 
 NAMESPACE = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]{0,99}(?:/[A-Za-z_][A-Za-z0-9_]{0,99}){0,9})?")
 Choose = Callable[[Dataset, Plan], Plan | None]

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lehrling.collection.drive_node import Drive, control_loop, ros
-from lehrling.collection.drive_station import guard_config, read_parameters, signals
 from lehrling.collection.replay import Phase, Replay, plan_replay, station_of
 from lehrling.datasets import messages
 from lehrling.datasets.dataset import Dataset
@@ -18,6 +16,8 @@ from lehrling.datasets.embodiment import load_embodiment
 from lehrling.datasets.errors import InputError, LehrlingError
 from lehrling.deploy.guard_events import Command
 from lehrling.deploy.guard_link import GuardLink
+from lehrling.deploy.ros_drive import Drive, control_loop, ros
+from lehrling.deploy.station import guard_config, read_parameters, signals
 
 CONNECT_S, REST_S = 10.0, 3.0
 PARAMETERS: dict[str, Any] = {

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lehrling.collection.drive_node import Drive, control_loop, ros
-from lehrling.collection.drive_station import guard_config, read_parameters, signals, station
 from lehrling.collection.keyboard import Keyboard
 from lehrling.collection.teleop import Teleop, operator_name
 from lehrling.datasets.errors import DamageError, LehrlingError
 from lehrling.deploy.guard_events import Command, State
+from lehrling.deploy.ros_drive import Drive, control_loop, ros
+from lehrling.deploy.station import guard_config, read_parameters, signals, station
 
 REST_NS = 3_000_000_000
 PARAMETERS: dict[str, Any] = {

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lehrling.collection.qos import (
+from lehrling.datasets.embodiment import Source
+from lehrling.datasets.errors import InputError
+from lehrling.deploy.ros_qos import (
     DEPTH_MAX,
     DEPTH_MIN,
     Offer,
@@ -18,8 +20,6 @@ from lehrling.collection.qos import (
     mismatch,
     request_for,
 )
-from lehrling.datasets.embodiment import Source
-from lehrling.datasets.errors import InputError
 
 OFFERS = st.lists(
     st.builds(Offer, st.sampled_from(["reliable", "best_effort"]), st.sampled_from(["volatile", "transient_local"]))

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lehrling.collection.drive_node import ros
 from lehrling.datasets.embodiment import Embodiment, load_embodiment
 from lehrling.datasets.errors import InputError
 from lehrling.deploy.guard_limits import GuardConfig, load_guard_config
+from lehrling.deploy.ros_drive import ros
 
 
 def latch_path(embodiment: Embodiment) -> Path:

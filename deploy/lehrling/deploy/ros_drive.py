@@ -1,17 +1,17 @@
-"""The ROS 2 node of teleoperation and replay: hears the robot, publishes commands, keeps the control loop's time."""
+"""What drives a robot in ROS 2: hears its topics, publishes commands, keeps the control loop's time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from lehrling.collection.qos import Request, request_for
-from lehrling.collection.subscriptions import message_class, offer_of, profile
 from lehrling.datasets.embodiment import Source
 from lehrling.datasets.errors import InputError
-from lehrling.deploy.guard_link import GuardLink, Outgoing
+from lehrling.deploy.guard_link import Outgoing
+from lehrling.deploy.ros_graph import message_class, offer_of, profile
+from lehrling.deploy.ros_qos import Request, request_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,18 +21,36 @@ JOY = "sensor_msgs/msg/Joy"
 GRAPH_S = 0.5
 
 
+class Link(Protocol):
+    """What stands between a robot's topics and what drives it, as a `GuardLink` does."""
+
+    @property
+    def heard(self) -> Mapping[str, str]:
+        """Topics to subscribe to -> message type."""
+        ...
+
+    @property
+    def told(self) -> Mapping[str, str]:
+        """Topics to publish on -> message type."""
+        ...
+
+    def hear(self, topic: str, cdr: bytes, now_ns: int, wall_ns: int) -> object:
+        """Take a message that came at a monotonic and a wall-clock time."""
+        ...
+
+
 class Drive:
     """Hears and publishes for a link; use it in one thread.
 
     Subscriptions ask for what the publishers offer, and again when others come. Times are the monotonic clock's.
     """
 
-    def __init__(self, node: Any, link: GuardLink, extra: dict[str, str] | None = None) -> None:
+    def __init__(self, node: Any, link: Link, extra: dict[str, str] | None = None) -> None:
         """Subscribe to what the link hears, and make its publishers.
 
         Args:
             node: of rclpy.
-            link: to the guard.
+            link: to the guard, or what holds it.
             extra: further topics to publish on -> message type.
 
         Raises:
