@@ -37,7 +37,7 @@ class Recipe:
     limit_s: float = 60.0
     mode: Mode = "async"
     execute: int = 0
-    fade: int = 2
+    fade: int = 0
     model_hash: str = ""
 
     def runner(self, chunk: int) -> ChunkRunner:

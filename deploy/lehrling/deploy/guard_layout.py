@@ -73,6 +73,11 @@ class Layout:
         self._reference: dict[str, FloatArray] = {}
         self._turned: dict[str, FloatArray] = {part.stream.name: np.zeros(3) for part in self.parts}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the axes."""
+        return tuple(axis.name for axis in self.axes)
+
     def claim(self, statistics_hash: str = "", model_hash: str = "") -> Claim:
         """Return what clients must agree to."""
         names, units = tuple(axis.name for axis in self.axes), tuple(_said(axis) for axis in self.axes)
