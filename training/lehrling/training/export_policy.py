@@ -1,0 +1,77 @@
+"""A policy that acts through onnxruntime, behind the same protocol as the network it was exported from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lehrling.datasets.documents import read_json
+from lehrling.datasets.errors import InputError
+from lehrling.training.artefact import Description, read_description
+from lehrling.training.export import FACTS
+from lehrling.training.export_onnx import GRAPH, INPUTS, TOKENIZER, needs_packages
+from lehrling.training.export_prompt import padded
+from lehrling.training.families import family_of
+from lehrling.training.normalise import NormaliserFacts
+from lehrling.training.policy import TorchPolicy
+
+FACTS_BYTES_MAX = 16 << 20
+
+
+class _Session(nn.Module):
+    """An onnxruntime session where a policy's network is expected; it normalises itself."""
+
+    def __init__(self, directory: Path, description: Description, tokens_per_image: int) -> None:
+        import onnxruntime  # type: ignore[import-untyped]
+        from transformers import AutoTokenizer
+
+        super().__init__()
+        self._session: Any = onnxruntime.InferenceSession(str(directory / GRAPH), providers=["CPUExecutionProvider"])
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            directory / TOKENIZER, trust_remote_code=False, local_files_only=True
+        )
+        self._family = family_of(description.base["model_type"], str(directory))
+        self._prompt = description.make_prompt(tokens_per_image)
+
+    def forward(self, images: Tensor, instructions: list[str], state: Tensor) -> Tensor:
+        """Return actions (B, H, A) in physical units, one observation at a time."""
+        return torch.cat([self._one(*row) for row in zip(images, instructions, state, strict=True)])
+
+    def _one(self, image: Tensor, instruction: str, state: Tensor) -> Tensor:
+        ids, mask = padded(self._prompt, self._tokenizer, self._family, instruction)
+        values = (image[None].numpy(), ids.numpy(), mask.numpy(), state[None].numpy())
+        chunk = self._session.run(["actions"], dict(zip(INPUTS, values, strict=True)))[0]
+        return torch.from_numpy(np.asarray(chunk, np.float32))
+
+
+def load_onnx(directory: Path) -> TorchPolicy:
+    """Load an ONNX export; no base and no weights of torch are needed.
+
+    Raises:
+        InputError: there is none, or it cannot be loaded.
+    """
+    needs_packages()
+    description = read_description(directory)
+    path = directory / FACTS
+    facts = read_json(path, "export", bytes_max=FACTS_BYTES_MAX) if path.is_file() else {}
+    if not isinstance(facts, dict) or facts.get("kind") != "onnx":
+        raise InputError(f"Expected an ONNX export at {directory}, but there is no {FACTS} that says so.")
+    try:
+        session = _Session(directory, description, int(facts["tokens_per_image"]))
+    except InputError:
+        raise
+    except Exception as error:
+        text = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(f"The ONNX export at {directory} cannot be loaded ({text}); export it again.") from error
+    unchanged = replace(description, state=_unchanged(description.state), action=_unchanged(description.action))
+    return TorchPolicy(session, unchanged)  # type: ignore[arg-type]
+
+
+def _unchanged(facts: NormaliserFacts) -> NormaliserFacts:
+    """Return a normaliser of the same width that changes nothing: the graph has its own."""
+    return {"offset": [0.0] * len(facts["offset"]), "scale": [1.0] * len(facts["scale"])}
