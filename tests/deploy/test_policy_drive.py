@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from driven_policies import ARM6, CHUNK, MS, NAMES, VIEW, Answers, Cell, hello, recipe, towards
+from driven_robots import WALL_NS
 
+from lehrling.datasets import messages
 from lehrling.datasets.errors import ContractError, InputError, StorageError
 from lehrling.deploy.cycle import load_trace
 from lehrling.deploy.guard_events import Cause
@@ -220,6 +222,17 @@ def test_nothing_is_done_that_the_audit_cannot_write_down() -> None:
     assert (table.drive.phase, table.drive.state.fault_code, table.arm.sent) == (Phase.FAULT, 7, [])
 
 
+def test_nothing_moves_before_the_start_is_written_down() -> None:
+    table = cell()
+    table.settled = False
+    started(table)
+    table.run(100)
+    assert (table.answers.questions, table.arm.sent) == ([], [])
+    table.settled = True
+    table.run(100)
+    assert table.arm.sent != []
+
+
 def test_an_audit_that_fails_during_a_cycle_ends_it() -> None:
     table = started(cell())
     table.run(60)
@@ -297,3 +310,36 @@ def test_guard_events_are_told_once_a_second() -> None:
     clamped = [facts for facts in table.said("guard") if facts["cause"] == Cause.CLAMPED.value]
     assert 1 <= len(clamped) <= table.arm.now_ns / 1e9 + 1
     assert VIEW.rate_hz == 10.0
+
+
+def test_an_operator_takes_over_at_once_and_the_policy_goes_on_from_where_they_let_go() -> None:
+    table = started(Cell(Answers(towards(*PLACE, gripper=-1.0)), hand="/hand"))
+    table.run(80)
+    asked, begun = len(table.answers.questions), table.arm.tick
+    start = table.arm.pose[:3].copy()
+
+    def lead(tick: int) -> bytes | None:
+        place = start + np.array([-0.05, 0.0, 0.0]) * min(1.0, (tick - begun) / 100)
+        return messages.pose_stamped(place, [0, 1, 0, 0], WALL_NS, "cell") if tick % 5 == 0 else None
+
+    table.device = lead
+    table.run(150)
+    np.testing.assert_allclose(table.arm.pose[:3], start + np.array([-0.05, 0, 0]), atol=2e-3)
+    assert table.drive.cycle is not None
+    assert table.drive.cycle.by_hand
+    assert len(table.answers.questions) <= asked + 1
+    table.device = None
+    table.run(100)
+    assert [facts["begins"] for facts in table.said("intervention")] == [True, False]
+    assert table.answers.questions[asked + 1 :][0].step == 0
+    table.run(400)
+    np.testing.assert_allclose(table.arm.pose[:3], PLACE, atol=2e-3)
+
+
+def test_an_operators_device_that_says_nonsense_leads_nowhere() -> None:
+    table = started(Cell(Answers(towards(*PLACE)), hand="/hand"))
+    table.device = lambda _tick: b"nonsense"
+    table.run(60)
+    assert table.drive.cycle is not None
+    assert not table.drive.cycle.by_hand
+    assert table.answers.questions != []

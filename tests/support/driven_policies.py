@@ -110,6 +110,8 @@ class Cell:
     Attributes:
         blind: cameras that send nothing.
         enabled: whether the permission to move is renewed.
+        settled: whether all that was told is written.
+        hand: prefix of the operator's device's topics; `device` makes its pose command for a tick.
     """
 
     answers: Answers
@@ -117,11 +119,14 @@ class Cell:
     told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     blind: set[str] = field(default_factory=set)
     enabled: bool = True
+    settled: bool = True
+    hand: str = ""
+    device: Callable[[int], bytes | None] | None = None
     refuse: Exception | None = None
 
     def __post_init__(self) -> None:
         facts = PolicyFacts.from_hello(self.answers.hello, "left")
-        self.drive = PolicyDrive(ARM6, facts, self.answers, self.config, self._tell)
+        self.drive = PolicyDrive(ARM6, facts, self.answers, self.config, self._tell, lambda: self.settled, self.hand)
         self.arm = DrivenArm(self.drive.link)
 
     def _tell(self, kind: str, facts: Any) -> None:
@@ -150,6 +155,9 @@ class Cell:
                 if camera not in self.blind:
                     image = messages.compressed_image(jpeg(self.arm.tick), wall_ns - 30 * MS, camera)
                     self.drive.hear(f"/{camera}/image_raw/compressed", image, now_ns, wall_ns)
+        told = None if self.device is None else self.device(self.arm.tick)
+        if told is not None:
+            self.drive.hear(f"{self.hand}/tcp_command", told, now_ns, wall_ns)
         if self.enabled:
             self.drive.set_enabled(True, now_ns)
         return self.drive.tick(now_ns, wall_ns)

@@ -1,0 +1,58 @@
+"""The thread that writes the audit: in order, and a failure is not forgotten."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from watching import until
+
+from lehrling.datasets.errors import StorageError
+from lehrling.deploy import audit_thread
+from lehrling.deploy.audit_thread import AuditThread
+
+
+def test_records_are_written_in_order_and_then_it_is_settled() -> None:
+    go, written = threading.Event(), list[tuple[str, Mapping[str, Any]]]()
+
+    def write(kind: str, facts: Mapping[str, Any]) -> None:
+        go.wait(20)
+        written.append((kind, facts))
+
+    thread = AuditThread(write)
+    for number in range(5):
+        thread("start", {"cycle": number})
+    assert not thread.settled
+    go.set()
+    until(lambda: thread.settled)
+    thread.close()
+    assert written == [("start", {"cycle": number}) for number in range(5)]
+
+
+def test_after_a_failure_nothing_more_is_taken_and_it_never_settles() -> None:
+    def write(_kind: str, _facts: Mapping[str, Any]) -> None:
+        raise StorageError("The audit cannot be written: No space left on device.")
+
+    thread = AuditThread(write)
+    thread("start", {})
+    until(lambda: bool(thread.problem))
+    assert not thread.settled
+    with pytest.raises(StorageError, match="No space left"):
+        thread("end", {})
+    thread.close()
+
+
+def test_a_disk_that_is_too_far_behind_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_thread, "WAITING_MAX", 2)
+    go = threading.Event()
+    thread = AuditThread(lambda _kind, _facts: go.wait(20))
+    thread("end", {})
+    until(thread._waiting.empty)
+    thread("end", {})
+    thread("end", {})
+    with pytest.raises(StorageError, match="2 records behind"):
+        thread("end", {})
+    go.set()
+    thread.close()
