@@ -18,7 +18,9 @@ from lehrling.cli import (
     import_verbs,
     interchange_verbs,
     learn_verbs,
+    policy_export_verbs,
     record_verbs,
+    run_verbs,
     serve_verbs,
     sim_verbs,
     version_verbs,
@@ -71,7 +73,9 @@ interchange_verbs.register(app)
 learn_verbs.register(app)
 baseline_verbs.register(app)
 serve_verbs.register(app)
+run_verbs.register(app)
 audit_verbs.register(app)
+policy_export_verbs.register(app)
 edit_verbs.register(app)
 version_verbs.register(app)
 
@@ -82,3 +86,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
     words = list(arguments) if arguments is not None else None
     sys.exit(guarded(lambda: app(args=words, prog_name="lehrling", standalone_mode=False)))
+
+
+if __name__ == "__main__":
+    run()

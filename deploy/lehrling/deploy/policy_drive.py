@@ -198,7 +198,7 @@ class PolicyDrive:
 
     def tick(self, now_ns: int, wall_ns: int) -> tuple[Command, list[Outgoing]]:
         """Make one step of the control loop; return the command and the messages to publish."""
-        self._know_policy()
+        self.know_policy()
         replies = self._means.inference.take()
         if self.cycle is not None:
             for reply in replies:
@@ -209,7 +209,7 @@ class PolicyDrive:
         self._judge(command)
         return command, outgoing
 
-    def _know_policy(self) -> None:
+    def know_policy(self) -> None:
         """Find the recipe's policy in what the server tells, once it is there."""
         recipe, inference = self._recipe, self._means.inference
         if recipe is None or self._model_hash or self._code or not inference.connected:

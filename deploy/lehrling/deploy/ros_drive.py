@@ -128,6 +128,21 @@ def control_loop(executor: Any, drive: Drive, period_ns: int, tick: Callable[[in
             drive.look()
 
 
+def ros_ready() -> None:
+    """Make sure that ROS 2 can be used.
+
+    Raises:
+        InputError: it cannot; the message says what to install.
+    """
+    try:
+        import rclpy  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"Expected ROS 2 for Python, but rclpy cannot be imported ({error}). Source a ROS 2 installation, or install "
+            "lehrling-collection[ros-wheels]."
+        ) from error
+
+
 @contextmanager
 def ros(name: str, arguments: Sequence[str] = ()) -> Iterator[tuple[Any, Any]]:
     """Yield a node and its executor.
@@ -135,15 +150,11 @@ def ros(name: str, arguments: Sequence[str] = ()) -> Iterator[tuple[Any, Any]]:
     Raises:
         InputError: ROS 2 cannot be used here.
     """
-    try:
-        import rclpy
-        from rclpy.executors import SingleThreadedExecutor
-        from rclpy.signals import SignalHandlerOptions
-    except ImportError as error:
-        raise InputError(
-            f"Expected ROS 2 for Python, but rclpy cannot be imported ({error}). Source a ROS 2 installation, or install "
-            "lehrling-collection[ros-wheels]."
-        ) from error
+    ros_ready()
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+
     context = rclpy.Context()
     rclpy.init(args=list(arguments), context=context, signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(name, context=context)
