@@ -19,7 +19,6 @@ from lehrling.cli import (
     interchange_verbs,
     learn_verbs,
     policy_export_verbs,
-    policy_export_verbs,
     record_verbs,
     run_verbs,
     serve_verbs,
@@ -76,7 +75,6 @@ baseline_verbs.register(app)
 serve_verbs.register(app)
 run_verbs.register(app)
 audit_verbs.register(app)
-policy_export_verbs.register(app)
 policy_export_verbs.register(app)
 edit_verbs.register(app)
 version_verbs.register(app)
