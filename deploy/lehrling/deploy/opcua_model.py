@@ -96,7 +96,15 @@ O, MP, OP, M = Rule.OPTIONAL, Rule.MANDATORY_PLACEHOLDER, Rule.OPTIONAL_PLACEHOL
 
 OBJECT_TYPES: tuple[ObjectType, ...] = (
     ObjectType(
-        1001, "DI:TopologyElementType", "BaseObject", (_object(5002, "DI:ParameterSet", "BaseObject", O),), True
+        1001,
+        "DI:TopologyElementType",
+        "BaseObject",
+        (
+            _object(
+                5002, "DI:ParameterSet", "BaseObject", O, _variable(6017, "DI:<ParameterIdentifier>", "BaseData", MP)
+            ),
+        ),
+        True,
     ),
     ObjectType(
         15063,
