@@ -24,9 +24,9 @@ def test_records_are_written_in_order_and_then_it_is_settled() -> None:
     thread = AuditThread(write)
     for number in range(5):
         thread("start", {"cycle": number})
-    assert not thread.settled
+    assert not thread.settled()
     go.set()
-    until(lambda: thread.settled)
+    until(thread.settled)
     thread.close()
     assert written == [("start", {"cycle": number}) for number in range(5)]
 
@@ -38,7 +38,8 @@ def test_after_a_failure_nothing_more_is_taken_and_it_never_settles() -> None:
     thread = AuditThread(write)
     thread("start", {})
     until(lambda: bool(thread.problem))
-    assert not thread.settled
+    with pytest.raises(StorageError, match="No space left"):
+        thread.settled()
     with pytest.raises(StorageError, match="No space left"):
         thread("end", {})
     thread.close()

@@ -233,6 +233,15 @@ def test_nothing_moves_before_the_start_is_written_down() -> None:
     assert table.arm.sent != []
 
 
+def test_a_record_that_turns_out_not_to_be_written_ends_the_cycle() -> None:
+    table = started(cell())
+    table.run(60)
+    table.unwritten = StorageError("The audit cannot be written: Input/output error.")
+    table.run_until(lambda: table.drive.phase is Phase.FAULT)
+    assert (table.drive.state.fault_code, table.drive.state.result) == (7, Result.ABORTED)
+    assert at_rest(table) or table.run(30).velocity.max() == 0
+
+
 def test_an_audit_that_fails_during_a_cycle_ends_it() -> None:
     table = started(cell())
     table.run(60)

@@ -123,16 +123,22 @@ class Cell:
     hand: str = ""
     device: Callable[[int], bytes | None] | None = None
     refuse: Exception | None = None
+    unwritten: Exception | None = None
 
     def __post_init__(self) -> None:
         facts = PolicyFacts.from_hello(self.answers.hello, "left")
-        self.drive = PolicyDrive(ARM6, facts, self.answers, self.config, self._tell, lambda: self.settled, self.hand)
+        self.drive = PolicyDrive(ARM6, facts, self.answers, self.config, self._tell, self._settled, self.hand)
         self.arm = DrivenArm(self.drive.link)
 
     def _tell(self, kind: str, facts: Any) -> None:
         if self.refuse is not None:
             raise self.refuse
         self.told.append((kind, dict(facts)))
+
+    def _settled(self) -> bool:
+        if self.unwritten is not None:
+            raise self.unwritten
+        return self.settled
 
     def said(self, kind: str) -> list[dict[str, Any]]:
         return [facts for name, facts in self.told if name == kind]

@@ -29,10 +29,15 @@ class AuditThread:
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
-    @property
     def settled(self) -> bool:
-        """Whether all that was told is written."""
-        return not self.problem and self._open == 0
+        """Return whether all that was told is written.
+
+        Raises:
+            StorageError: it could not be.
+        """
+        if self.problem:
+            raise StorageError(self.problem)
+        return self._open == 0
 
     def __call__(self, kind: str, facts: Mapping[str, Any]) -> None:
         """Have a record written soon.

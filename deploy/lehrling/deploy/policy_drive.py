@@ -58,7 +58,8 @@ class PolicyDrive:
             inference: where questions go.
             config: of the guard.
             tell: the audit.
-            settled: whether all that was told is written: before that a cycle asks for nothing, so that nothing moves.
+            settled: whether all that was told is written: before that a cycle asks for nothing, so that nothing moves. Raises
+                StorageError where it could not be.
             interventions: prefix of the topics of an operator's device; empty for none.
 
         Raises:
@@ -71,8 +72,8 @@ class PolicyDrive:
         self.guard, self.facts = self.link.guard, facts
         eyes, hands = Observer(embodiment, facts.view), Intervention(self.link, interventions)
         rows, ids = ActionRows(view, self.link.layout), count(1)
-        self._means = Means(self.link, rows, eyes, hands, inference, facts, settled, self.fail, lambda: next(ids))
-        self._tell = tell
+        self._means = Means(self.link, rows, eyes, hands, inference, facts, self._audited, self.fail, lambda: next(ids))
+        self._tell, self._settled = tell, settled
         self._recipe: Recipe | None = None
         self._model_hash = ""
         self.cycle: Execution | None = None
@@ -199,6 +200,7 @@ class PolicyDrive:
     def tick(self, now_ns: int, wall_ns: int) -> tuple[Command, list[Outgoing]]:
         """Make one step of the control loop; return the command and the messages to publish."""
         self.know_policy()
+        self._audited()
         replies = self._means.inference.take()
         if self.cycle is not None:
             for reply in replies:
@@ -279,14 +281,25 @@ class PolicyDrive:
         self._told[event.cause] = event.now_ns
         self._say("guard", cause=event.cause.value, text=event.text, count=self.guard.counts[event.cause])
 
+    def _audited(self) -> bool:
+        """Whether all that was told is written; a robot whose doings cannot be written down is brought to rest."""
+        try:
+            return self._settled()
+        except StorageError as error:
+            self._unaudited(error)
+            return False
+
     def _say(self, kind: str, **facts: Any) -> None:
-        """Tell the audit; a robot whose doings cannot be written down is brought to rest."""
+        """Tell the audit."""
         try:
             self._tell(kind, facts)
         except StorageError as error:
-            if self._code != 7:
-                self._fault, self._code = str(error), 7
-                self.finish(Result.ABORTED, str(error))
+            self._unaudited(error)
+
+    def _unaudited(self, error: StorageError) -> None:
+        if self._code != 7:
+            self._fault, self._code = str(error), 7
+            self.finish(Result.ABORTED, str(error))
 
 
 def first_facts(hello: Mapping[str, Any], recipes: Mapping[int, Recipe]) -> PolicyFacts:

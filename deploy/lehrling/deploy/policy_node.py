@@ -150,7 +150,7 @@ class PolicyNode(Node):  # type: ignore[misc]
             return (lambda _kind, _facts: None), (lambda: True)
         self._audit = AuditLog(path)
         self._writer = writer = AuditThread(self._audit.write)
-        return writer, lambda: writer.settled
+        return writer, writer.settled
 
     def _make(self) -> None:
         """Offer services, state and the instruction's topic."""

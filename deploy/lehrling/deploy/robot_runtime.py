@@ -176,8 +176,14 @@ class _Station:
         self.send(_Audit(self._told, kind, dict(facts)))
 
     def settled(self) -> bool:
-        """Whether all records are written."""
-        return not self._problem and self._written == self._told
+        """Return whether all records are written.
+
+        Raises:
+            StorageError: one could not be.
+        """
+        if self._problem:
+            raise StorageError(self._problem)
+        return self._written == self._told
 
     def words(self) -> list[_Word]:
         """Return what the cell said; that it is gone counts as `quit`."""
