@@ -187,9 +187,9 @@ def test_the_adapter_alone_goes_without_optimizer_and_checkpoints(policy: Path, 
 def test_an_onnx_export_acts_as_the_policy_does(policy: Path, onnx: Path) -> None:
     facts = json.loads((onnx / "export.json").read_text())
     assert facts["agreement"]["max_difference"] < 1e-5
-    assert facts["inputs"]["images"] == [[1, 1, PX, PX, 3], "uint8"]
-    assert facts["outputs"]["actions"] == [[1, CHUNK, 1], "float32"]
-    assert facts["inputs"]["input_ids"][0] == facts["inputs"]["attention_mask"][0]
+    assert facts["inputs"]["images"] == {"shape": [1, 1, PX, PX, 3], "dtype": "uint8"}
+    assert facts["outputs"]["actions"] == {"shape": [1, CHUNK, 1], "dtype": "float32"}
+    assert facts["inputs"]["input_ids"] == facts["inputs"]["attention_mask"]
     loaded = load_onnx(onnx)
     assert loaded.spec == load_policy(policy).spec
     np.testing.assert_allclose(loaded.act([seen(1), seen(2)]), load_policy(policy).act([seen(1), seen(2)]), atol=1e-5)
@@ -203,7 +203,7 @@ def test_the_onnx_file_is_all_that_onnxruntime_needs(policy: Path, onnx: Path) -
 
     session = onnxruntime.InferenceSession(str(onnx / "policy.onnx"), providers=["CPUExecutionProvider"])
     facts = json.loads((onnx / "export.json").read_text())
-    assert {i.name: i.shape for i in session.get_inputs()} == {n: shape for n, (shape, _) in facts["inputs"].items()}
+    assert {i.name: i.shape for i in session.get_inputs()} == {n: i["shape"] for n, i in facts["inputs"].items()}
     observation = seen(5)
     ids, mask = padded_prompt(open_trained(policy).model, observation.instruction)
     given = {
@@ -212,6 +212,18 @@ def test_the_onnx_file_is_all_that_onnxruntime_needs(policy: Path, onnx: Path) -
     }  # fmt: skip
     chunk = session.run(["actions"], given)[0]
     np.testing.assert_allclose(chunk, load_policy(policy).act([observation]), atol=1e-5)
+
+
+def test_weights_too_large_for_a_protobuf_lie_beside_the_graph(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_onnx, "BESIDE_BYTES", 0)
+    facts = export_onnx.export_onnx(policy, tmp_path / "onnx")
+    assert "policy.onnx.data" in facts["files"]
+    assert (tmp_path / "onnx" / "policy.onnx").stat().st_size < (tmp_path / "onnx" / "policy.onnx.data").stat().st_size
+    (tmp_path / "onnx").rename(tmp_path / "moved")
+    wanted = load_policy(policy).act([seen(4)])
+    np.testing.assert_allclose(load_onnx(tmp_path / "moved").act([seen(4)]), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("model_type", sorted(FAMILIES))

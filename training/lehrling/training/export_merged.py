@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,4 +85,6 @@ def _nothing_added(backbone: Any) -> Any:
     from peft import LoraConfig, get_peft_model
 
     first = min(name for name in linear_modules(backbone) if re.fullmatch(TARGETS, name))
-    return get_peft_model(backbone, LoraConfig(r=1, lora_alpha=1, target_modules=re.escape(first), bias="none"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return get_peft_model(backbone, LoraConfig(r=1, lora_alpha=1, target_modules=re.escape(first), bias="none"))

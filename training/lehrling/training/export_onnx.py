@@ -94,11 +94,15 @@ def _write_graph(trained: Trained, path: Path) -> dict[str, Any]:
             raise InputError("Expected torch.onnx to return a program, got none; install the locked version of torch.")
         size = sum(p.numel() * p.element_size() for p in graph.parameters())
         program.save(path, external_data=size > BESIDE_BYTES)
-    shapes = {n: [list(t.shape), str(t.dtype).removeprefix("torch.")] for n, t in zip(INPUTS, example, strict=True)}
+    shapes = {
+        name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+        for name, tensor in zip(INPUTS, example, strict=True)
+    }
+    chunk = [1, trained.description.chunk, len(trained.description.action_names)]
     return {
         "opset": int(program.model.opset_imports[""]),
         "inputs": shapes,
-        "outputs": {"actions": [[1, trained.description.chunk, len(trained.description.action_names)], "float32"]},
+        "outputs": {"actions": {"shape": chunk, "dtype": "float32"}},
         "tokens_per_image": model.prompt.tokens_per_image,
         "relative_columns": list(trained.description.relative),
         "torch": torch.__version__,
