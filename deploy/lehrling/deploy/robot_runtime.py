@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from lehrling.datasets.errors import InputError, LehrlingError, StorageError
+from lehrling.deploy.cell_config import CellConfig
 from lehrling.deploy.cycle import Recipe
 from lehrling.deploy.policy_drive import Tell
-from lehrling.deploy.run_config import RunConfig
+from lehrling.deploy.run_config import RunConfig, parse_run_config
 from lehrling.deploy.runtime import Phase, RuntimeState
 
 STATE_NS, BEGIN_S, REST_S = 20_000_000, 120.0, 5.0
@@ -77,7 +79,7 @@ class ProcessRuntime:
         try:
             while True:
                 self._take(self._connection.recv())
-        except (EOFError, OSError):
+        except (EOFError, OSError, TypeError):  # TypeError: closed by the other thread in the middle of it
             self._gone.set()
             self._problem = self._problem or "The robot's runtime ended before it began."
             self._begun.set()
@@ -146,6 +148,30 @@ class ProcessRuntime:
             self._process.kill()
             self._process.join()
         self._connection.close()
+
+
+def make_runtime(
+    config: CellConfig, where: Path, write: Tell, said: Callable[[str], None] = lambda _text: None
+) -> ProcessRuntime:
+    """Return the runtime of a cell's robot, whose configuration is the file `where`.
+
+    Raises:
+        InputError: the part `runtime` is wrong, or the robot's process cannot run.
+    """
+    robot = parse_run_config(config.runtime, where)
+    recipes = {
+        number: Recipe(
+            number,
+            recipe.name,
+            recipe.instruction,
+            recipe.adapter or recipe.name,
+            recipe.cycle_max_s,
+            robot.mode,
+            robot.execute,
+        )
+        for number, recipe in config.recipes.items()
+    }
+    return ProcessRuntime(robot, recipes, write, said)
 
 
 class _Station:

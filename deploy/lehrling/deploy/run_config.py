@@ -13,6 +13,7 @@ from lehrling.datasets.embodiment import Embodiment
 from lehrling.datasets.errors import InputError
 from lehrling.deploy.guard_limits import GuardConfig
 from lehrling.deploy.station import guard_config, station
+from lehrling.training.chunk import Mode
 
 Topic = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z_][A-Za-z0-9_]*)+$|^$")]
 
@@ -34,6 +35,8 @@ class RunConfig(BaseModel):
         corrections: dataset into which interventions are recorded.
         traces: folder for what was asked, sent and measured, a file a cycle.
         black_box: dataset into which the last 30 s before a stop are written.
+        mode, execute: of the chunk runtime, see `Recipe`; a node of one recipe says them there.
+        connect_s: how long to wait for the policy server.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -50,6 +53,8 @@ class RunConfig(BaseModel):
     corrections: Path | None = None
     traces: Path | None = None
     black_box: Path | None = None
+    mode: Mode = "async"
+    execute: Annotated[int, Field(ge=0, le=1024)] = 0
     connect_s: Annotated[float, Field(gt=0, le=600)] = 60.0
 
     def robot(self) -> Embodiment:
