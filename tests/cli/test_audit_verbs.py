@@ -44,7 +44,7 @@ def test_a_changed_record_fails_and_is_named(lehrling: Command, path: Path) -> N
     done = lehrling("audit", "verify", path)
     assert done.code == 1
     assert f"changed: {path}:2: line 2 does not fit its hash" in done.err
-    assert "not whole: 1 faults" in done.err
+    assert "not whole: 1 fault in 3 records" in done.err
     done = lehrling("audit", "verify", path, "--json")
     assert done.code == 1
     assert not done.data["whole"]

@@ -51,7 +51,7 @@ def _tell(report: AuditReport, head: str | None) -> None:
         where = f"{finding.file}:{finding.line}" if finding.line else finding.file
         say(f"{finding.fault}: {where}: {finding.text}")
     if not report.whole:
-        say(f"not whole: {report.faults} faults in {_count(report)}")
+        say(f"not whole: {report.faults} fault{'s' if report.faults > 1 else ''} in {_count(report)}")
         return
     say(f"whole: {_count(report)}, {report.first} to {report.last}")
     if head is None:
