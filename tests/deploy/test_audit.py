@@ -182,6 +182,13 @@ def test_a_record_that_was_made_up_and_put_in_is_found(tmp_path: Path) -> None:
     assert verify(path).findings[0].line == 4
 
 
+def test_a_forged_record_that_follows_nothing_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    for previous in ("é" * 64, "0" * 63, "", "F" * 64):
+        path.write_bytes(encode(Head(-1, previous), "stop", {}, 0))
+        assert faults(verify(path)) == ["changed", "cut"]
+
+
 def test_a_cut_end_is_found_by_the_head_that_was_kept_and_not_without(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     head = written(path)
@@ -389,6 +396,20 @@ def test_a_closed_audit_takes_nothing(tmp_path: Path) -> None:
     assert log.close() == log.close()
     with pytest.raises(StorageError, match="is closed"):
         log.write(Kind.STOP)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    content=st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([b"NaN", b"\\ud800", b"1e999", b"9" * 5000])))
+)
+def test_nothing_in_a_file_breaks_the_verifier(tmp_path: Path, content: list[bytes]) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b"".join(content))
+    assert not verify(path).whole
+    line = b'{"facts":{"x":%s},"hash":"' + b"0" * 64 + b'","kind":"stop","mono_ns":1,"prev":"%s","seq":0,"wall":""}\n'
+    for value in content:
+        path.write_bytes(line % (value, b"0") + line % (b"1", value))
+        assert not verify(path).whole
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"{}\n", b"\x00" * 5000, b"[" * 100_000, b"x" * 200_000 + b"\n"])

@@ -202,6 +202,23 @@ def test_a_full_disk_loses_the_stop_not_the_robot(tmp_path: Path) -> None:
     assert verify(audit.path).kinds["black box lost"] == 1
 
 
+def test_a_sealing_process_that_is_killed_leaves_the_stop_for_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    root = tmp_path / "stops.zarr"
+    with BlackBox(root, ARM6, tell=told.append) as box:
+        feed(box, 0.1)
+        with monkeypatch.context() as patched:
+            patched.setenv("LEHRLING_KILL_AT", "seal-written")
+            first = box.keep("workspace")
+            until(lambda: len(told) == 1)
+        second = box.keep("workspace")
+    assert "was ended by the system; its journal stays" in told[0]
+    assert [episode.id for episode in Dataset.open(root).episodes()] == [first, second]
+    assert Dataset.open(root).verify().whole
+
+
 def test_a_failing_audit_is_told(tmp_path: Path) -> None:
     told: list[str] = []
     audit = AuditLog(tmp_path / "audit.jsonl")

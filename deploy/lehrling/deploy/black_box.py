@@ -95,7 +95,10 @@ class BlackBox:
         sequence: int | None = None,
         msgtype: str | None = None,
     ) -> None:
-        """Hold a message that was received or sent; `msgtype` is given where it is not the one that the embodiment says."""
+        """Hold a message that was received or sent, by the embodiment's name of its topic.
+
+        `msgtype` is given where it is not the one that the embodiment says.
+        """
         message = Held(topic, bytes(cdr), received_ns, monotonic_ns, publish_ns, sequence, msgtype)
         with self._mutex:
             self._held.append(message)

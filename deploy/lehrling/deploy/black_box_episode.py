@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import multiprocessing as mp
+import os
 import re
+import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from lehrling.datasets.dataset import Dataset
 from lehrling.datasets.embodiment import Embodiment
-from lehrling.datasets.errors import DamageError, MessageError
+from lehrling.datasets.errors import DamageError, InputError, LehrlingError, MessageError, StorageError
 from lehrling.datasets.journal import EpisodeMeta, JournalWriter
+from lehrling.datasets.manifest import EpisodeRecord
 from lehrling.datasets.message_types import Types
+from lehrling.datasets.processes import die_with_parent, out_of_reach
 from lehrling.datasets.row_reader import RowReader
+from lehrling.datasets.sealer import seal
 
 NAME = re.compile(r"stop-\d{8}T\d{9}Z(-\d+)?")
 FLUSH_S, FSYNC_S = 0.5, 5.0
+NICENESS = 10
+ERRORS: dict[str, type[LehrlingError]] = {"DamageError": DamageError, "StorageError": StorageError}
 
 
 class Held(NamedTuple):
@@ -59,7 +69,7 @@ def write_episode(
     with Dataset.open_for_writing(root, create=True) as dataset:
         name = _free(dataset, stopped.name)
         taken = _write_journal(root, embodiment, types, stopped, held, name)
-        record = dataset.finish(name)
+        record = dataset.finish(name, _seal_elsewhere)
         deleted = _purge_oldest(dataset, episodes_max)
     if record.status != "sealed":
         raise DamageError(f"it is {record.status}: {record.reason}")
@@ -89,6 +99,7 @@ def _write_journal(
     check = _Check(embodiment, types)
     with JournalWriter(root, meta, embodiment, FLUSH_S, FSYNC_S, types) as journal:
         for message in sorted(held, key=lambda message: message.received_ns):
+            time.sleep(0)  # lets the control loop's thread run, which may otherwise wait 5 ms for the interpreter
             if check.fits(message):
                 journal.write(
                     message.topic,
@@ -102,6 +113,33 @@ def _write_journal(
         facts = {"black_box": {"dropped": stopped.dropped, "left_out": sum(check.refused.values())}}
         journal.close("unknown", stopped.cause, check.losses, facts)
     return journal.counts
+
+
+def _seal_elsewhere(root: Path, name: str) -> EpisodeRecord:
+    """Seal in another process, so that the control loop of this one is not held up."""
+    try:
+        with out_of_reach(), ProcessPoolExecutor(1, mp.get_context("spawn"), _start, (os.getpid(),)) as pool:
+            result = pool.submit(_seal, root, name).result()
+    except BrokenProcessPool as error:
+        text = f"Sealing {name} was ended by the system; its journal stays, and is sealed with the next stop."
+        raise StorageError(text) from error
+    if isinstance(result, EpisodeRecord):
+        return result
+    kind, text = result
+    raise ERRORS.get(kind, InputError)(text)
+
+
+def _start(parent: int) -> None:
+    die_with_parent(parent)
+    os.nice(NICENESS)
+
+
+def _seal(root: Path, name: str) -> EpisodeRecord | tuple[str, str]:
+    """Seal in this process; an error comes back as its class and words."""
+    try:
+        return seal(root, name)
+    except LehrlingError as error:
+        return type(error).__name__, str(error)
 
 
 def _purge_oldest(dataset: Dataset, episodes_max: int) -> list[str]:
