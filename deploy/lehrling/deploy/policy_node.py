@@ -232,8 +232,11 @@ class PolicyNode(Node):  # type: ignore[misc]
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of the robot, once it is at rest."""
-        self._active, self.leaving = False, True
+        """Let go of the robot; refused while it still comes to rest."""
+        if self.loop is not None and self.loop.drive.cycle is not None:
+            self.get_logger().warning("The robot still comes to rest; clean up when it stands.")
+            return TransitionCallbackReturn.FAILURE
+        self.close()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -275,11 +278,12 @@ class PolicyNode(Node):  # type: ignore[misc]
             while self.said:
                 self.get_logger().info(self.said.pop(0))
             if stopped() or self.leaving:
-                loop.drive.stop("The node was interrupted." if stopped() else "The node was cleaned up.")
-            return not (stopped() or self.leaving)
+                loop.drive.stop("The node was interrupted." if stopped() else "The node was shut down.")
+            return not (stopped() or self.leaving) and self.loop is loop
 
         loop.run(self, executor, step)
-        self.close()
+        if self.loop is loop:
+            self.close()
 
     def close(self) -> None:
         """Let go of the robot; a second call does nothing."""

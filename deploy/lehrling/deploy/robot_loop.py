@@ -164,13 +164,15 @@ class RobotLoop:
         def tick(now_ns: int) -> bool:
             self._ticks.append(now_ns)
             going_on = step(now_ns)
+            if not going_on and self.drive.cycle is None:
+                return False
             wall_ns = time.time_ns()
             command, outgoing = self.drive.tick(now_ns, wall_ns)
             hands.publish(outgoing)
             for message in outgoing:
                 self._keep(message.topic, message.cdr, now_ns, wall_ns)
             self._look_back(command)
-            return going_on or self.drive.cycle is not None
+            return True
 
         gc.collect()
         gc.freeze()
