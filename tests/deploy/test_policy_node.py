@@ -125,7 +125,7 @@ def test_an_operators_device_takes_over_and_what_it_did_is_an_episode(server: st
         publisher = peer._node.create_publisher(PoseStamped, "/leader/tcp_command", 10)
         peer.spin_until(lambda: publisher.get_subscription_count() == 1)
         place = {axis: peer.last(STATE)["axes"][f"tcp_command_{axis}"]["position"] for axis in "xyz"}
-        goal = place["x"] - 0.05
+        goal = float(place["x"]) - 0.05
         message = PoseStamped()
         message.header.frame_id = "cell"
         message.pose.orientation.y, message.pose.orientation.w = 1.0, 0.0
