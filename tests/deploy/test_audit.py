@@ -420,3 +420,11 @@ def test_what_is_no_audit_is_not_whole(tmp_path: Path, content: bytes) -> None:
     assert not report.whole
     assert report.records == 0
     assert list(read_records(path)) == []
+
+
+def test_audit_and_black_box_need_neither_torch_nor_ros() -> None:
+    code = (
+        "import sys, lehrling.deploy.audit, lehrling.deploy.audit_verify, lehrling.deploy.black_box\n"
+        "assert not {'torch', 'rclpy', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -381,6 +381,32 @@ def test_verifying_loads_neither_torch_nor_ros(bundle: Path, keys: tuple[Path, P
     subprocess.run([sys.executable, "-c", code, bundle, keys[1]], check=True, timeout=60)
 
 
+def test_processes_that_open_a_tar_together_get_one_whole_folder(
+    parts: BundleParts, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    make_bundle(parts, tmp_path / "cell7.tar", keys[0])
+    code = (
+        "import sys; from pathlib import Path; from lehrling.deploy.bundle import open_bundle\n"
+        "print(open_bundle(Path(sys.argv[1]), Path(sys.argv[2])))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "cell7.tar"), str(keys[1])]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    folders = {process.communicate(timeout=120)[0] for process in started}
+    assert [process.returncode for process in started] == [0] * 4
+    assert len(folders) == 1
+    assert [entry.name for entry in (tmp_path / "cell7.tar.opened").iterdir()] == [Path(folders.pop().strip()).name]
+
+
+def test_a_folder_that_holds_another_bundle_is_not_taken_for_this_one(
+    parts: BundleParts, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    make_bundle(parts, tmp_path / "one.tar", keys[0])
+    make_bundle(parts, tmp_path / "two.tar", keys[0])
+    open_bundle(tmp_path / "one.tar", keys[1], into=tmp_path / "robot")
+    with pytest.raises(InputError, match="holds another bundle"):
+        open_bundle(tmp_path / "two.tar", keys[1], into=tmp_path / "robot")
+
+
 def test_a_folder_copied_elsewhere_is_still_whole(bundle: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
     folder = open_bundle(bundle, keys[1])
     shutil.copytree(folder, tmp_path / "usb")

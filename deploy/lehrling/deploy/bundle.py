@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -94,15 +96,14 @@ def open_bundle(path: Path, public_key: Path, *, into: Path | None = None) -> Pa
         return path
     with _opened(path) as file:
         manifest, content = _manifest_of(TarReader(file, path), path, key)
-        name = hashlib.sha256(content).hexdigest()[:16]
-        folder = into or path.with_name(f"{path.name}.opened") / name
-        if folder.exists():
-            found = _verify_folder(folder, key)
-            if found.manifest_sha256 != hashlib.sha256(content).hexdigest():
+        digest = hashlib.sha256(content).hexdigest()
+        folder = into or path.with_name(f"{path.name}.opened") / digest[:16]
+        with _alone_in(folder.parent):
+            if not folder.exists():
+                file.seek(0)
+                _unpack(path, file, key, folder, manifest.size)
+            elif _verify_folder(folder, key).manifest_sha256 != digest:
                 raise InputError(f"{folder} holds another bundle; give another folder to unpack {path} into.")
-            return folder
-        file.seek(0)
-        _unpack(path, file, key, folder, manifest.size)
     return folder
 
 
@@ -176,7 +177,7 @@ def _unpack(path: Path, file: IO[bytes], key: Ed25519PublicKey, folder: Path, si
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True, mode=0o755)
+        partial.mkdir()
         if shutil.disk_usage(partial).free < size:
             raise StorageError(f"Unpacking {path} needs {size} bytes at {folder}, which has less; free some space.")
         _verify_tar(path, file, key, partial)
@@ -192,6 +193,23 @@ def _unpack(path: Path, file: IO[bytes], key: Ed25519PublicKey, folder: Path, si
         raise StorageError(text) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _alone_in(parent: Path) -> Iterator[None]:
+    """Let one process at a time unpack into a folder."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageError(
+            f"{parent} cannot be written ({error.strerror}); give another folder to unpack into."
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
