@@ -230,6 +230,29 @@ def test_a_torn_last_line_is_kept_aside_and_noted(tmp_path: Path) -> None:
     assert faults(verify(path)) == ["removed"]
 
 
+def test_records_behind_something_that_is_no_line_are_not_taken_for_a_torn_one(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    written(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    content = b"".join([*lines[:3], bytes(LINE_BYTES_MAX + 5), *lines[3:]])
+    path.write_bytes(content)
+    with pytest.raises(DamageError, match="no chain behind record 2"):
+        AuditLog(path)
+    assert path.read_bytes() == content
+
+
+def test_a_full_file_that_was_cut_is_not_gone_on_from(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    written(path)
+    (tmp_path / "audit.jsonl.000001").write_bytes(path.read_bytes()[:-9])
+    path.write_bytes(b"")
+    with pytest.raises(DamageError, match="is not whole, though it was full"):
+        AuditLog(path)
+    path.unlink()
+    with pytest.raises(DamageError, match="no chain behind record 4"):
+        AuditLog(path)
+
+
 def test_a_crash_between_keeping_a_torn_line_and_noting_it_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     written(path)

@@ -33,6 +33,7 @@ from lehrling.deploy.audit_record import (
 )
 
 FILE_BYTES_MAX = 16 << 20
+TORN_BYTES_MAX = 64 << 20
 UNSYNCED = frozenset({Kind.CLAMPS})
 """Kinds that may be lost with the power, not with the process: they come in bursts, and none of them ends a motion."""
 
@@ -171,34 +172,35 @@ def _head(line: bytes) -> Head:
 
 def _resumed(path: Path) -> Head:
     """Return the head to go on from; the newest file is verified, and a line torn at its end is kept aside."""
-    head: Head | None = None
-    for file in reversed(audit_files(path)):
-        found, size = _scanned(file)
-        torn = size < file.stat().st_size
-        if torn and file != path:
-            raise DamageError(f"{file} ends within a record, though it was full; keep it, and begin another audit.")
-        head = found
-        if torn:
-            older = _resumed_before(path) if head is None else head
-            _keep_aside(file, path, size, older)
-        if head is not None:
-            break
-    return head or START
+    files = audit_files(path)
+    if not files:
+        return START
+    found, torn = _scanned(files[-1])
+    head = found or _head_of(files[:-1])
+    if torn and (files[-1] != path or b"\n" in torn or len(torn) > TORN_BYTES_MAX):
+        raise DamageError(f"{files[-1]} is no chain behind record {head.sequence}; keep it, and begin another audit.")
+    if torn:
+        _keep_aside(path, torn, head)
+    return head
 
 
-def _resumed_before(path: Path) -> Head:
-    rotated = [file for file in audit_files(path) if file != path]
-    return (_scanned(rotated[-1])[0] or START) if rotated else START
+def _head_of(older: list[Path]) -> Head:
+    """Return the head that a file goes on from which holds no record yet."""
+    if not older:
+        return START
+    head, torn = _scanned(older[-1])
+    if head is None or torn:
+        raise DamageError(f"{older[-1]} is not whole, though it was full; keep it, and begin another audit.")
+    return head
 
 
-def _scanned(path: Path) -> tuple[Head | None, int]:
-    """Verify a file's whole lines; return the head, if there is a record, and where a torn line begins."""
-    head, size = None, 0
+def _scanned(path: Path) -> tuple[Head | None, bytes]:
+    """Verify a file's whole lines; return the head, if there is a record, and what is behind the last of them."""
+    head = None
     with path.open("rb") as file:
         while (line := file.readline(LINE_BYTES_MAX + 1)).endswith(b"\n"):
             head = _followed(line, head, path)
-            size += len(line)
-    return head, size
+        return head, line + file.read(TORN_BYTES_MAX)
 
 
 def _followed(line: bytes, head: Head | None, file: Path) -> Head:
@@ -211,17 +213,16 @@ def _followed(line: bytes, head: Head | None, file: Path) -> Head:
     return Head(record.sequence, record.hash)
 
 
-def _keep_aside(file: Path, path: Path, size: int, head: Head) -> None:
-    """Move what lies behind `size` into a file of its own, durably before it leaves this one."""
+def _keep_aside(path: Path, torn: bytes, head: Head) -> None:
+    """Move a torn line into a file of its own, durably before it leaves this one."""
     aside = path.with_name(f"{path.name}.torn-{head.next:09d}-{len(torn_files(path, head.next))}")
-    with file.open("r+b") as whole:
-        whole.seek(size)
-        with aside.open("xb") as kept:
-            kept.write(whole.read())
-            kept.flush()
-            os.fsync(kept.fileno())
-        fsync_path(path.parent)
-        whole.truncate(size)
+    with aside.open("xb") as kept:
+        kept.write(torn)
+        kept.flush()
+        os.fsync(kept.fileno())
+    fsync_path(path.parent)
+    with path.open("r+b") as whole:
+        whole.truncate(whole.seek(0, os.SEEK_END) - len(torn))
         os.fsync(whole.fileno())
 
 
