@@ -38,6 +38,9 @@ def serve(
     shadow: Annotated[
         Path | None, typer.Option("--shadow", help="Infer and log here (JSONL), never answer actions.")
     ] = None,
+    groot_port: Annotated[
+        int | None, typer.Option("--groot-port", min=0, max=65535, help="Serve GR00T's ZMQ clients here too.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Answer one request of every policy and stop.")] = False,
     bench: Annotated[
         int, typer.Option("--bench", min=0, help="Answer so many requests, print p50 and p99, and stop.")
@@ -61,6 +64,7 @@ def serve(
         clients_max=clients,
         batch_max=batch,
         max_age_s=None if max_age_ms is None or alone else max_age_ms / 1e3,
+        groot_port=None if alone else groot_port,
     )
     log = ShadowLog(shadow) if shadow is not None and not alone else None
     with progress("loading") as update:
@@ -103,7 +107,8 @@ def _serve(server: PolicyServer, json_: bool) -> None:
     try:
         if json_:
             print_json({"url": server.url})
-        say(f"listening on {server.url}; warming up")
+        more = f" and tcp://127.0.0.1:{server.groot_port} for GR00T's clients" if server.serves_groot else ""
+        say(f"listening on {server.url}{more}; warming up")
         server.warm_up()
         say("ready; end with Ctrl-C")
         stopped.wait()

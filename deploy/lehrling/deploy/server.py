@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from websockets.asyncio.server import Server as WebSocketServer
@@ -33,6 +33,9 @@ from lehrling.deploy.requests import Request, Served, adapter_of, check
 from lehrling.deploy.server_metrics import ServerMetrics
 from lehrling.deploy.wire import FRAME_BYTES_MAX, pack, unpack
 from lehrling.training.protocol import Observation
+
+if TYPE_CHECKING:
+    from lehrling.deploy.groot_front import GrootFront
 
 PROTOCOL = 1
 ERROR_CHARACTERS_MAX = 500
@@ -52,6 +55,7 @@ class ServeOptions:
         clients_max: connections at once; more are refused with 503.
         batch_max: requests inferred together.
         max_age_s: older observations are refused; None: any age.
+        groot_port: also serve GR00T's clients here, which know no TLS: from this machine alone; None: do not.
     """
 
     host: str = "127.0.0.1"
@@ -62,6 +66,7 @@ class ServeOptions:
     clients_max: int = 64
     batch_max: int = 16
     max_age_s: float | None = None
+    groot_port: int | None = None
     ping_s: float = 20.0
 
     def __post_init__(self) -> None:
@@ -74,6 +79,11 @@ class ServeOptions:
             raise InputError(
                 f"Serving on {self.host} can be reached from other machines, which needs --keys and --tls-cert with "
                 "--tls-key; or serve on 127.0.0.1."
+            )
+        if self.groot_port is not None and not is_loopback(self.host):
+            raise InputError(
+                f"GR00T's protocol knows no TLS, so that it is served on this machine alone, not on {self.host}; let clients "
+                "come through a tunnel."
             )
 
 
@@ -122,6 +132,7 @@ class PolicyServer:
         self._warm = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._listening: WebSocketServer | None = None
+        self._groot: GrootFront | None = None
         self._thread = threading.Thread(target=self._run, name="serving", daemon=True)
 
     @property
@@ -129,6 +140,17 @@ class PolicyServer:
         """The port that is listened on."""
         assert self._listening is not None
         return int(next(iter(self._listening.sockets)).getsockname()[1])
+
+    @property
+    def serves_groot(self) -> bool:
+        """Whether GR00T's clients are served; not in shadow mode."""
+        return self._groot is not None
+
+    @property
+    def groot_port(self) -> int:
+        """The port on which GR00T's clients are served."""
+        assert self._groot is not None
+        return self._groot.port
 
     @property
     def url(self) -> str:
@@ -151,6 +173,9 @@ class PolicyServer:
         self._thread.start()
         try:
             asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
+        except InputError:
+            self.stop()
+            raise
         except OSError as error:
             self.stop()
             where = f"{self._options.host}:{self._options.port}"
@@ -209,9 +234,17 @@ class PolicyServer:
             server_header="lehrling",
             logger=logging.getLogger("lehrling.serve.websockets"),
         )
+        if options.groot_port is not None and self._shadow is None:
+            from lehrling.deploy.groot_front import GrootFront
+
+            front = GrootFront(self._batcher, self._served, options.keys, options.host, options.groot_port)
+            await front.start()
+            self._groot = front
 
     async def _close(self) -> None:
         assert self._listening is not None
+        if self._groot is not None:
+            await self._groot.stop()
         self._listening.close()
         await self._listening.wait_closed()
 
