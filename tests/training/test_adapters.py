@@ -67,3 +67,10 @@ def test_a_name_that_is_not_there_and_no_name_at_all_are_refused(folders: dict[s
         AdapterBank({})
     assert not any(p.requires_grad for n, p in bank._backbone.named_parameters() if "lora" not in n)
     assert torch.is_grad_enabled()
+
+
+def test_a_policy_may_have_any_name(folders: dict[str, Path]) -> None:
+    """A module of torch has `train` and `eval` already, and a dot would be a path within it."""
+    bank = AdapterBank({"train": folders["one"], "v1.2": folders["two"], "größe": folders["one"]})
+    for name, folder in (("train", "one"), ("v1.2", "two"), ("größe", "one")):
+        np.testing.assert_allclose(bank.act(name, [seen(3)]), load_policy(folders[folder]).act([seen(3)]), atol=1e-6)

@@ -40,7 +40,7 @@ class AdapterBank:
             except InputError as error:
                 raise InputError(f"Policy {name!r} cannot be served beside the others: {error}") from error
             pixels = pixels_of(found, backbone.config)
-            model = restore(Path(directories[name]), backbone, tokenizer, description, pixels, name)
+            model = restore(Path(directories[name]), backbone, tokenizer, description, pixels, _inside(name))
             backbone = model.backbone
             self._policies[name] = TorchPolicy(model, description, device)
         self._backbone, self.active = backbone, ""
@@ -63,7 +63,7 @@ class AdapterBank:
         if name not in self._policies:
             raise InputError(f"There is no policy {name!r} here; there are {', '.join(self.names)}.")
         if name != self.active:
-            self._backbone.set_adapter(name, inference_mode=True)
+            self._backbone.set_adapter(_inside(name), inference_mode=True)
             self.active = name
 
     def act(self, name: str, observations: Sequence[Observation]) -> NDArray[np.float32]:
@@ -74,3 +74,8 @@ class AdapterBank:
         """
         self.switch(name)
         return self._policies[name].act(observations)
+
+
+def _inside(name: str) -> str:
+    """Return an adapter's name within the backbone, where `train` and the like are taken and dots mean something."""
+    return f"policy_{name.encode().hex()}"
