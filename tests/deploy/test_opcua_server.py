@@ -329,6 +329,7 @@ def test_the_status_image_is_shown(shared: Server) -> None:
         "HeartbeatPolicy": 7,
         "AckSeq": 4_000_000_000,
         "Refusal": 3,
+        "Linked": False,
         "State": 4,
         "Ready": False,
         "Busy": True,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from fake_runtime import MS, FakeRuntime
 
+from lehrling.deploy.cell import ask
 from lehrling.deploy.handshake import Handshake
 from lehrling.deploy.handshake_image import (
     U16,
@@ -13,41 +14,17 @@ from lehrling.deploy.handshake_image import (
     Command,
     Commands,
     HandshakeOptions,
-    Load,
     Mode,
     RecipeLimits,
-    Reset,
-    SetEnabled,
-    SetSpeed,
-    Start,
     Status,
-    Stop,
 )
-from lehrling.deploy.runtime import Runtime, RuntimeState
+from lehrling.deploy.runtime import RuntimeState
 
 OPTIONS = HandshakeOptions(
     recipes={1: RecipeLimits(cycle_max_ns=2_000 * MS), 2: RecipeLimits(2_000 * MS, speed_max=0.5)},
     heartbeat_timeout_ns=200 * MS,
     answer_ns=1_000 * MS,
 )
-
-
-def give(runtime: Runtime, answer: Answer) -> None:
-    """Make the requests of a step."""
-    for request in answer.requests:
-        match request:
-            case Load(recipe):
-                runtime.load(recipe)
-            case Start(cycle):
-                runtime.start(cycle)
-            case Stop(cause):
-                runtime.stop(cause)
-            case Reset():
-                runtime.reset("PLC")
-            case SetSpeed(share):
-                runtime.set_speed(share)
-            case SetEnabled(enabled):
-                runtime.set_enabled(enabled)
 
 
 @dataclass
@@ -79,7 +56,8 @@ class Bench:
         self.before = self.runtime.state()
         self.answer = self.handshake.step(self.commands, self.before, self.now_ns, self.trouble)
         self.kinds += [event.kind for event in self.answer.events]
-        give(self.runtime, self.answer)
+        for request in self.answer.requests:
+            ask(self.runtime, request)
         return self.answer
 
     def steps(self, count: int) -> Answer:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from fake_runtime import FakeRuntime
 
 pytest.importorskip("asyncua")
 
@@ -18,12 +19,15 @@ from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 
+from lehrling.datasets.errors import StorageError
+from lehrling.deploy.cell import Cell, Side
 from lehrling.deploy.cell_config import CellConfig, read_cell_config
 from lehrling.deploy.cell_exchange import Exchange, Shown
 from lehrling.deploy.cell_users import add_user
 from lehrling.deploy.handshake_image import Commands
 from lehrling.deploy.opcua_certificate import application_uri, ensure_certificate
 from lehrling.deploy.opcua_server import OpcUaServer
+from lehrling.deploy.plc_simulator import PlcOptions, PlcSimulator
 
 AXES = [{"name": "joint1"}, {"name": "joint2"}, {"name": "finger", "unit": "m"}]
 PASSWORDS = {"operator": "a password of the PLC", "observer": "a password of the HMI"}
@@ -83,6 +87,62 @@ def serving(folder: Path, **parts: Any) -> Iterator[Server]:
         yield Server(opcua, exchange, config, logins, folder)
     finally:
         opcua.stop()
+
+
+class Records:
+    """An audit in memory, which fails while `broken`."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, object]]] = []
+        self.broken = False
+
+    def __call__(self) -> Records:
+        if self.broken:
+            raise StorageError("no space left")
+        return self
+
+    def write(self, kind: str, facts: Mapping[str, object]) -> None:
+        if self.broken:
+            raise StorageError("no space left")
+        self.lines.append((kind, dict(facts)))
+
+    def close(self) -> None:
+        pass
+
+    def kinds(self) -> list[str]:
+        return [kind for kind, _ in self.lines]
+
+    def facts(self, kind: str) -> list[dict[str, object]]:
+        return [facts for each, facts in self.lines if each == kind]
+
+
+@dataclass
+class Running:
+    """A whole cell, with a runtime that only counts time."""
+
+    cell: Cell
+    opcua: OpcUaServer
+    runtime: FakeRuntime
+    records: Records
+    folder: Path
+
+    def plc(self, **options: Any) -> PlcSimulator:
+        """Return a PLC of this cell, not connected yet."""
+        made = PlcOptions(self.opcua.url, "operator", PASSWORDS["operator"], self.folder / "plc", 0.02, wait_s=15.0)
+        return PlcSimulator(replace(made, **options))
+
+
+@contextmanager
+def running(folder: Path, *sides: Callable[[CellConfig, Exchange], Side], **parts: Any) -> Iterator[Running]:
+    """Run a cell with its OPC UA server and other sides."""
+    config, exchange, records, runtime = cell_config(folder, **parts), Exchange(), Records(), FakeRuntime()
+    cell = Cell(config, runtime, records, exchange=exchange)
+    opcua = OpcUaServer(config, exchange, lambda name, what: cell.tell("login", {"user": name, "what": what}))
+    cell.add(opcua)
+    for side in sides:
+        cell.add(side(config, exchange))
+    with cell:
+        yield Running(cell, opcua, runtime, records, folder)
 
 
 async def connected(url: str, folder: Path, user: str = "operator", password: str | None = None) -> Client:

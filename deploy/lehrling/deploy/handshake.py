@@ -90,7 +90,7 @@ class Handshake:
 
     def _watch_runtime(self, state: RuntimeState, trouble: Mapping[int, str]) -> None:
         if state.phase is not self._phase:
-            self._note("phase", was=self._phase, now=state.phase)
+            self._note("state change", was=self._phase, now=state.phase)
             self._phase = state.phase
         causes = dict(trouble)
         if self._link_failed:
@@ -266,6 +266,7 @@ class Handshake:
             heartbeat=self._beat,
             ack_seq=self._sequence.acked,
             refusal=self._refusal,
+            linked=self.linked,
             state=shown,
             ready=self._ready(state, commands),
             busy=busy,

@@ -91,6 +91,7 @@ class Status:
         heartbeat: u16, one more at every step of the handshake.
         ack_seq: the last command that was handled.
         refusal: whether that command was carried out, else why not.
+        linked: whether the PLC's heartbeat is seen to go on.
         state: see `STATES`.
         done: a cycle ended; until `ACK`.
         error: until a rising `fault_ack` finds the cause gone.
@@ -104,6 +105,7 @@ class Status:
     heartbeat: int = 0
     ack_seq: int = 0
     refusal: Refusal = Refusal.NONE
+    linked: bool = False
     state: Phase = Phase.OFFLINE
     ready: bool = False
     busy: bool = False

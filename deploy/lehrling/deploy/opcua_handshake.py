@@ -38,6 +38,7 @@ COMMAND_NODES: Mapping[str, tuple[str, str]] = {
 Read = Callable[[Status], bool | int | str]
 STATUS_NODES: Mapping[str, tuple[Read, str]] = {
     "HeartbeatPolicy": (lambda s: s.heartbeat, "UInt16"),
+    "Linked": (lambda s: s.linked, "Boolean"),
     "State": (lambda s: STATES[s.state], "UInt16"),
     "Ready": (lambda s: s.ready, "Boolean"),
     "Busy": (lambda s: s.busy, "Boolean"),

@@ -1,0 +1,275 @@
+"""A whole cell over OPC UA: cycles, a PLC that vanishes or repeats itself, an audit that cannot be written."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cell_rig import Records, Running, asked, call, cell_config, connected, read, running
+from fake_runtime import MS, FakeRuntime
+from watching import until
+
+pytest.importorskip("asyncua")
+
+from lehrling.datasets.errors import InputError, StorageError
+from lehrling.deploy.cell import Cell
+from lehrling.deploy.handshake_image import Command, Refusal
+from lehrling.deploy.runtime import Phase, Result
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Iterator[Running]:
+    with running(tmp_path) as made:
+        yield made
+
+
+def test_a_plc_runs_cycles_of_two_recipes(cell: Running) -> None:
+    with cell.plc() as plc:
+        plc.permit()
+        first, again, second = plc.cycle(1), plc.cycle(1), plc.cycle(2)
+    assert [each["CycleId"] for each in (first, again, second)] == [1, 2, 3]
+    assert [each["ActiveRecipe"] for each in (first, again, second)] == [1, 1, 2]
+    assert {each["Result"] for each in (first, again, second)} == {1}
+    assert first["ModelHash"] != second["ModelHash"]
+    assert cell.runtime.calls == [("load", 1), ("start", 1), ("start", 2), ("load", 2), ("start", 3)]
+    assert [facts["cycle"] for facts in cell.records.facts("cycle started")] == [1, 2, 3]
+    assert [facts["result"] for facts in cell.records.facts("cycle ended")] == ["success"] * 3
+    assert {"user": "operator", "what": "logged in"} in cell.records.facts("login")
+
+
+def test_a_plc_that_vanishes_stops_the_robot_and_comes_back_by_acknowledging(cell: Running) -> None:
+    cell.runtime.cycle_ns = 600_000 * MS
+    with cell.plc() as plc:
+        plc.permit()
+        plc.command(Command.LOAD, 1)
+        plc.until(lambda: bool(plc.status["Ready"]))
+        plc.command(Command.START)
+        until(lambda: cell.runtime.phase is Phase.EXECUTING)
+        plc.beating = False
+        until(lambda: cell.runtime.count("stop") > 0)
+        plc.until(lambda: plc.status["ErrorCode"] == 6)
+        assert not cell.runtime.enabled
+        plc.beating = True
+        plc.acknowledge_error()
+        plc.until(lambda: bool(plc.status["Done"]))
+        assert plc.status["Result"] == 4
+        plc.command(Command.ACK)
+        cell.runtime.cycle_ns = 10 * MS
+        assert plc.cycle(1)["Result"] == 1
+    assert "heartbeat lost" in cell.records.kinds()
+
+
+def test_a_pulled_cable_shorter_than_the_timeout_costs_nothing(tmp_path: Path) -> None:
+    with running(tmp_path, handshake={"heartbeat_timeout_ms": 10_000}) as cell, cell.plc() as plc:
+        plc.permit()
+        assert plc.cycle(1)["CycleId"] == 1
+        plc.cut()
+        assert plc.connections == 2
+        assert plc.cycle(1)["CycleId"] == 2
+        assert not plc.status["Error"]
+
+
+def test_a_cell_whose_plc_goes_away_altogether_stops_the_robot(cell: Running) -> None:
+    cell.runtime.cycle_ns = 600_000 * MS
+    with cell.plc() as plc:
+        plc.permit()
+        plc.command(Command.LOAD, 1)
+        plc.until(lambda: bool(plc.status["Ready"]))
+        plc.command(Command.START)
+        until(lambda: cell.runtime.phase is Phase.EXECUTING)
+    until(lambda: cell.runtime.result is Result.ABORTED)
+
+
+def test_repeated_and_reordered_commands_act_once(cell: Running) -> None:
+    with cell.plc() as plc:
+        plc.permit()
+        plc.command(Command.LOAD, 1)
+        plc.until(lambda: bool(plc.status["Ready"]))
+        seq = plc.put(Command.START)
+        plc.until(lambda: bool(plc.status["Done"]))
+        assert plc.status["AckSeq"] == seq
+        beat = int(plc.status["HeartbeatPolicy"])
+        plc.put(Command.LOAD, 2, step=-1)
+        plc.until(lambda: int(plc.status["HeartbeatPolicy"]) > beat + 10)
+        assert plc.status["AckSeq"] == seq
+        plc.put(Command.ACK, step=2)
+        plc.until(lambda: not plc.status["Done"])
+    assert cell.runtime.calls == [("load", 1), ("start", 1)]
+
+
+def test_what_may_not_be_is_refused_with_a_reason(cell: Running) -> None:
+    with cell.plc() as plc:
+        assert plc.command(Command.LOAD, 9) is Refusal.RECIPE_UNKNOWN
+        assert plc.status["ErrorCode"] == 1
+        assert plc.command(Command.START) is Refusal.FAULT
+        plc.acknowledge_error()
+        assert plc.command(Command.START) is Refusal.NOT_READY
+        assert plc.command(Command.LOAD, 1) is Refusal.NONE
+        plc.image["OperationalMode"] = 3
+        plc.until(lambda: bool(plc.status["Ready"]))
+        assert plc.command(Command.START) is Refusal.NOT_ENABLED
+    assert cell.runtime.count("start") == 0
+
+
+def test_commands_are_methods_as_well(cell: Running) -> None:
+    async def operate(url: str) -> list[Any]:
+        client = await connected(url, cell.folder)
+        try:
+            answers = [await call(client, "Load", ua_uint16(1))]
+            while not await read(client, "Cell/Status/Ready"):
+                pass
+            answers += [await call(client, "Start"), await call(client, "Stop")]
+            return answers
+        finally:
+            await client.disconnect()
+
+    with cell.plc() as plc:
+        plc.permit()
+        plc.until(lambda: cell.runtime.enabled)
+        # The image belongs to whoever writes it: the PLC keeps to its heartbeat and permissions here.
+        written = plc.image
+        for name in ("Cmd", "CmdSeq", "RecipeId"):
+            written.pop(name)
+        load, start, stop = asked(operate(cell.opcua.url))
+    assert (load, start, stop) == ([True, 0, ""],) * 3
+    assert [name for name, _ in cell.runtime.calls][:2] == ["load", "start"]
+
+
+def ua_uint16(number: int) -> Any:
+    from asyncua import ua
+
+    return ua.Variant(number, ua.VariantType.UInt16)
+
+
+def test_a_method_says_why_it_refused_and_wrong_arguments_are_refused_by_themselves(cell: Running) -> None:
+    from asyncua import ua
+    from asyncua.ua.uaerrors import UaStatusCodeError
+
+    async def operate(url: str) -> None:
+        client = await connected(url, cell.folder)
+        try:
+            assert await call(client, "Start") == [False, 2, "no heartbeat"]
+            for arguments in (
+                (),
+                (ua_uint16(1), ua_uint16(1)),
+                (ua.Variant(1, ua.VariantType.Int64),),
+                (ua.Variant("1", ua.VariantType.String),),
+                (ua.Variant([1], ua.VariantType.UInt16),),
+                (ua.Variant(None, ua.VariantType.Null),),
+            ):
+                with pytest.raises(UaStatusCodeError):
+                    await call(client, "Load", *arguments)
+        finally:
+            await client.disconnect()
+
+    asked(operate(cell.opcua.url))
+    assert cell.runtime.calls == []
+
+
+# --- the audit -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_audit_that_cannot_be_written_stops_the_robot_and_comes_back(cell: Running) -> None:
+    cell.runtime.cycle_ns = 600_000 * MS
+    with cell.plc() as plc:
+        plc.permit()
+        plc.command(Command.LOAD, 1)
+        plc.until(lambda: bool(plc.status["Ready"]))
+        plc.command(Command.START)
+        until(lambda: cell.runtime.phase is Phase.EXECUTING)
+        cell.records.broken = True
+        plc.command(Command.NONE)
+        plc.until(lambda: plc.status["ErrorCode"] == 7)
+        until(lambda: cell.runtime.result is Result.ABORTED)
+        assert "no space left" in str(plc.status["ErrorText"])
+        cell.records.broken = False
+        until(lambda: "audit back" in cell.records.kinds())
+        plc.acknowledge_error()
+        plc.until(lambda: bool(plc.status["Done"]))
+        plc.command(Command.ACK)
+        cell.runtime.cycle_ns = 10 * MS
+        assert plc.cycle(1)["Result"] == 1
+
+
+def test_nothing_is_started_that_is_not_audited_first(tmp_path: Path) -> None:
+    """The record of the very start fails: the runtime must never hear of it."""
+
+    class Failing(Records):
+        def write(self, kind: str, facts: Any) -> None:
+            if kind == "cycle started":
+                self.broken = True
+            super().write(kind, facts)
+
+    with running(tmp_path) as cell:
+        cell.records.__class__ = Failing
+        with cell.plc() as plc:
+            plc.permit()
+            plc.command(Command.LOAD, 1)
+            plc.until(lambda: bool(plc.status["Ready"]))
+            plc.command(Command.START)
+            plc.until(lambda: plc.status["ErrorCode"] == 7)
+            assert cell.runtime.count("start") == 0
+            plc.until(lambda: bool(plc.status["Done"]))
+            assert plc.status["Result"] == 4
+
+
+def test_a_cell_without_an_audit_does_not_begin(tmp_path: Path) -> None:
+    records = Records()
+    records.broken = True
+    with pytest.raises(StorageError):
+        Cell(cell_config(tmp_path), FakeRuntime(), records)
+
+
+# --- ends ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_cell_that_ends_brings_the_robot_to_rest_and_lets_go(tmp_path: Path) -> None:
+    before = {thread.name for thread in threading.enumerate()}
+    with running(tmp_path) as cell, cell.plc() as plc:
+        cell.runtime.cycle_ns = 600_000 * MS
+        plc.permit()
+        plc.command(Command.LOAD, 1)
+        plc.until(lambda: bool(plc.status["Ready"]))
+        plc.command(Command.START)
+        until(lambda: cell.runtime.phase is Phase.EXECUTING)
+    assert ("stop", "the cell ends") in cell.runtime.calls
+    assert cell.runtime.closed
+    assert not cell.runtime.enabled
+    assert cell.records.kinds()[-1] == "cell ended"
+    assert {"handshake", "opcua", "plc"} & ({thread.name for thread in threading.enumerate()} - before) == set()
+
+
+def test_a_runtime_that_breaks_ends_the_handshake_with_the_robot_at_rest(tmp_path: Path) -> None:
+    with running(tmp_path) as cell:
+        until(lambda: cell.cell.steps > 3)
+        cell.runtime.state = None  # type: ignore[method-assign, assignment]
+        assert cell.cell.ended.wait(20)
+        assert cell.cell.failed
+        assert cell.cell.exchange.shown().status.error_code == 99
+        assert cell.runtime.calls[-1] == ("stop", "the cell ends")
+
+
+def test_a_request_that_the_runtime_refuses_is_an_error_for_the_plc(cell: Running) -> None:
+    def refuse(recipe: int) -> None:
+        raise InputError(f"Adapter of recipe {recipe} is missing.")
+
+    cell.runtime.load = refuse  # type: ignore[method-assign]
+    with cell.plc() as plc:
+        plc.permit()
+        plc.until(lambda: cell.runtime.enabled)
+        plc.command(Command.LOAD, 1)
+        plc.until(lambda: plc.status["ErrorCode"] == 99)
+        assert plc.status["ErrorText"] == "Adapter of recipe 1 is missing."
+
+
+def test_a_port_that_is_taken_lets_go_of_the_robot(tmp_path: Path) -> None:
+    with running(tmp_path) as cell:
+        (tmp_path / "second").mkdir()
+        with (
+            pytest.raises(InputError, match="cannot listen"),
+            running(tmp_path / "second", opcua={"port": cell.opcua.port}),
+        ):
+            pass
