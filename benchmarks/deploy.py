@@ -1,13 +1,18 @@
-"""The policy server beside `policy-websocket`'s (a copy of openpi's), driven by the official openpi client over loopback.
+"""The policy server beside `policy-websocket`'s (a copy of openpi's), and the control loop on the served simulator.
 
-The policy is trivial, so that what is measured is the server. The clients run in their own process and environment
-(`.venvs/clients`, made by `make setup`), as does the peer's server.
+Where the server is measured the policy is trivial, and the official openpi client asks over loopback. The clients run in their
+own process and environment (`.venvs/clients`, made by `make setup`), as does the peer's server. The control loop runs over
+ROS 2 while a vision-language policy on the builtin base infers in another process, all on the same cores.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,15 +24,20 @@ from benchmarks.common import Result, write
 from numpy.typing import NDArray
 
 from lehrling.deploy.client import PolicyClient
+from lehrling.deploy.cycle import Recipe
 from lehrling.deploy.requests import Served
+from lehrling.deploy.robot_runtime import ProcessRuntime
+from lehrling.deploy.run_config import RunConfig
+from lehrling.deploy.runtime import Phase
 from lehrling.deploy.server import PolicyServer, ServeOptions
+from lehrling.training.adapters import AdapterBank
 from lehrling.training.protocol import Observation, PolicySpec
 
 OUTSIDE = Path(__file__).parents[1] / ".venvs/clients/bin/python"
 STATE, ACTIONS, CHUNK = 8, 7, 16
 SIZES = {"2 x 224x224": (2, 224, 224, 1000, 1.0), "3 x 640x480": (3, 480, 640, 300, 10.0)}
 """Cameras, height, width, requests, and the most that the median may take [ms]."""
-ROUNDS, CLIENTS, BATCH_S, SHARE_S = 3, 16, 0.02, 4.0
+ROUNDS, CLIENTS, BATCH_S, SHARE_S, CONTROL_S = 3, 16, 0.02, 4.0, 30.0
 CLIENT = """
 import json, sys, time, numpy as np
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
@@ -165,5 +175,104 @@ def together() -> list[Result]:
     ]
 
 
+def small_policy(folder: Path) -> Path:
+    """Train a policy for two steps on two demonstrations, which is enough to be as slow as one that is good."""
+    words = [sys.executable, "-m", "lehrling.cli.main"]
+    dataset, config = folder / "demonstrations.zarr", folder / "train.yaml"
+    config.write_text(
+        f"dataset: {dataset}\nview: train\noutput: {folder / 'run'}\nbase: {{path: 'builtin:base'}}\nsteps: 2\nbatch: 4\n"
+    )
+    generate = ["sim", "generate", dataset, "--task", "kitting", "--robot", "arm6", "--episodes", "2", "--seed", "0"]
+    view = ["view", dataset, "--name", "train", "--rate", "10", "--size", "96"]
+    for step in (generate, view, ["train", config]):
+        subprocess.run([*words, *map(str, step)], check=True, capture_output=True, timeout=300)
+    return folder / "run/policy"
+
+
+def switching(policy: Path) -> list[Result]:
+    """Measure how long another adapter takes to act on the backbone in memory, beside loading it."""
+    began = time.perf_counter()
+    bank = AdapterBank({"one": policy, "two": policy})
+    loading = (time.perf_counter() - began) * 1e3
+    times = []
+    for number in range(100):
+        begun = time.perf_counter()
+        bank.switch(("one", "two")[number % 2])
+        times.append((time.perf_counter() - begun) * 1e3)
+    switch = float(np.percentile(times, 99))
+    return [
+        Result(
+            "adapter switch: p99",
+            switch,
+            "ms",
+            "loading both",
+            loading,
+            switch / loading,
+            "at most 50 ms",
+            switch <= 50,
+        )
+    ]
+
+
+@contextmanager
+def started(*words: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a `lehrling` command for as long as the block."""
+    command = [sys.executable, "-m", "lehrling.cli.main", *map(str, words)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def url_of(process: subprocess.Popen[str]) -> str:
+    """Return the address that a server prints."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := re.search(r"ws://[\d.]+:\d+", line):
+            return found[0]
+    raise RuntimeError("the policy server did not start")
+
+
+def control(policy: Path, folder: Path) -> list[Result]:
+    """Let the policy drive the served arm for half a minute; measure how even the control ticks are."""
+    os.environ |= {"ROS_LOCALHOST_ONLY": "1", "ROS_DOMAIN_ID": "83"}
+    guard = folder / "guard.yaml"
+    guard.write_text(f"latch_path: {folder / 'latch.json'}\n")
+    said: list[str] = []
+    recipes = {1: Recipe(1, "drive", "put the red part into the left pocket", "drive", limit_s=CONTROL_S)}
+    with (
+        started("sim", "serve", "--task", "kitting", "--robot", "arm6"),
+        started("serve", f"drive={policy}", "--port", "0") as serving,
+    ):
+        config = RunConfig(embodiment="arm6", server=url_of(serving), guard=guard, connect_s=120)
+        runtime = ProcessRuntime(config, recipes, lambda _kind, _facts: None, said.append)
+        runtime.load(1)
+        begun, until_s = False, time.monotonic() + CONTROL_S + 120
+        while time.monotonic() < until_s and not (begun and runtime.state().phase is Phase.READY):
+            runtime.set_enabled(True)
+            if not begun and runtime.state().phase is Phase.READY:
+                runtime.start(1)
+                begun = True
+                time.sleep(0.2)
+            time.sleep(0.02)
+        runtime.close()
+    p99, most = map(float, re.findall(r"[\d.]+(?= ms)", said[-1]))
+    period = 10.0
+    driven = "control ticks at 100 Hz while inference runs, off by"
+    return [
+        Result(f"{driven}: p99", p99, "ms", "period", period, p99 / period, "at most 5 ms", p99 <= 5),
+        Result(f"{driven}: most", most, "ms", "period", period, most / period, "stated", True),
+    ]
+
+
+def main() -> None:
+    """Measure everything."""
+    with tempfile.TemporaryDirectory() as name:
+        policy = small_policy(Path(name))
+        write("deploy", latencies() + together() + switching(policy) + control(policy, Path(name)))
+
+
 if __name__ == "__main__":
-    write("deploy", latencies() + together())
+    main()
