@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehrling.cli.drive_verbs import GuardFile, Json, Namespace, Robot
+from lehrling.cli.bundle_source import BundleKey, PolicySource
+from lehrling.cli.drive_verbs import GuardFile, Json, Namespace
 from lehrling.cli.output import FAILED, print_json, say
 
 if TYPE_CHECKING:
@@ -21,9 +22,14 @@ if TYPE_CHECKING:
 
 def run(
     policy: Annotated[
-        str, typer.Argument(help="Policy folder, which is served for the run, or a server's ws:// address.")
+        str, typer.Argument(help="Policy folder or bundle, which is served for the run, or a server's ws:// address.")
     ],
-    embodiment: Robot,
+    embodiment: Annotated[
+        str | None,
+        typer.Option(
+            "--embodiment", help="Shipped embodiment or YAML file of this station; the bundle's if not given."
+        ),
+    ] = None,
     instruction: Annotated[
         str, typer.Option("--instruction", help="The goal in words, as in the demonstrations.")
     ] = "",
@@ -55,6 +61,7 @@ def run(
     key_file: Annotated[Path | None, typer.Option("--key-file", help="The server's API key, first line.")] = None,
     certificate: Annotated[Path | None, typer.Option("--certificate", help="The server's certificate (PEM).")] = None,
     base: Annotated[str | None, typer.Option("--base", help="Where the base lies, if not where it lay.")] = None,
+    bundle_key: BundleKey = None,
     device: Annotated[str, typer.Option("--device", help="For a policy folder: cpu, cuda …")] = "cpu",
     json_: Json = False,
 ) -> None:
@@ -70,8 +77,12 @@ def run(
         raise InputError(f"Expected sync, async or ensemble for --mode, got {mode!r}.")
     if not instruction and not instruction_topic:
         raise InputError("Expected --instruction TEXT, or --instruction-topic TOPIC.")
+    source = _source(policy, bundle_key, base)
+    robot = embodiment or (source.embodiment if source is not None else None)
+    if robot is None:
+        raise InputError("Expected --embodiment, a shipped embodiment or this station's YAML file, got none.")
     told: dict[str, Any] = {
-        "embodiment": embodiment,
+        "embodiment": str(robot),
         "namespace": namespace,
         "success_topic": success_topic,
         "enable_topic": enable_topic,
@@ -79,11 +90,11 @@ def run(
         "corrections": corrections,
         "traces": traces,
         "black_box": black_box,
-        "guard": guard_file,
+        "guard": guard_file or (source.guard if source is not None else None),
         "key_file": key_file,
         "certificate": certificate,
     }
-    with _serving(policy, base, device) as (server, first):
+    with _serving(policy, source, device) as (server, first):
         config = parse_run_config({**told, "server": server}, Path("run"))
         from lehrling.cli.policy_run import RunPlan, run_policy
 
@@ -102,21 +113,33 @@ def _in_place(config: RunConfig, told: dict[str, Any]) -> RunConfig:
     return config.model_copy(update={name: told[name] for name in paths})
 
 
-@contextmanager
-def _serving(policy: str, base: str | None, device: str) -> Iterator[tuple[str, str]]:
-    """Yield the address of a policy's server and the policy's name there; serve a folder in a process of its own."""
+def _source(policy: str, key: Path | None, base: str | None) -> PolicySource | None:
+    """Return the policies to serve, None where a server is named."""
+    from lehrling.cli.bundle_source import find_policies, is_bundle
     from lehrling.datasets.errors import InputError
-    from lehrling.deploy.policy_server import named
 
     if policy.startswith(("ws://", "wss://")):
+        if key is not None:
+            raise InputError(
+                f"Expected a bundle for --bundle-key, got the server {policy}; it verifies what it serves."
+            )
+        return None
+    if not Path(policy).is_dir() and not is_bundle(Path(policy)):
+        raise InputError(f"Expected a policy folder, a bundle or a server's ws:// address, got {policy!r}.")
+    return find_policies([policy], key, base)
+
+
+@contextmanager
+def _serving(policy: str, source: PolicySource | None, device: str) -> Iterator[tuple[str, str]]:
+    """Yield the address of a policy's server and a policy's name there; serve folders in a process of its own."""
+    if source is None:
         yield policy, ""
         return
-    if not Path(policy).is_dir():
-        raise InputError(f"Expected a policy folder or a server's ws:// address, got {policy!r}.")
-    words = [sys.executable, "-m", "lehrling.cli.main", "serve", policy, "--port", "0", "--json", "--device", device]
-    process = subprocess.Popen([*words, *(["--base", base] if base else [])], stdout=subprocess.PIPE, text=True)
+    words = [sys.executable, "-m", "lehrling.cli.main", "serve", *source.words, "--port", "0", "--json"]
+    more = ["--device", device, *(["--base", source.base] if source.base else [])]
+    process = subprocess.Popen([*words, *more], stdout=subprocess.PIPE, text=True)
     try:
-        yield _url(process), next(iter(named([policy])))
+        yield _url(process), next(iter(source.policies))
     finally:
         process.terminate()
         process.wait(30)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lehrling.cli.bundle_source import BundleKey
 from lehrling.cli.output import print_json, progress, say
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 def serve(
-    policies: Annotated[list[str], typer.Argument(help="Policies of one base: FOLDER, or NAME=FOLDER.")],
+    policies: Annotated[list[str], typer.Argument(help="Policies of one base: FOLDER, NAME=FOLDER, or a bundle.")],
     host: Annotated[
         str, typer.Option("--host", help="Address; beyond this machine only with --keys and TLS.")
     ] = "127.0.0.1",
@@ -29,6 +30,7 @@ def serve(
     base: Annotated[
         str | None, typer.Option("--base", help="Where the base lies, if not where it lay in training.")
     ] = None,
+    bundle_key: BundleKey = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")] = "cpu",
     batch: Annotated[int, typer.Option("--batch", min=1, max=256, help="Requests inferred together at most.")] = 16,
     clients: Annotated[int, typer.Option("--clients", min=1, help="Connections at once.")] = 64,
@@ -48,9 +50,10 @@ def serve(
     json_: Json = False,
 ) -> None:
     """Serve policies over openpi's websocket protocol."""
+    from lehrling.cli.bundle_source import find_policies
     from lehrling.datasets.errors import InputError
     from lehrling.deploy.api_keys import Keys
-    from lehrling.deploy.policy_server import ShadowLog, make_server, named
+    from lehrling.deploy.policy_server import ShadowLog, make_server
     from lehrling.deploy.server import ServeOptions
 
     if (tls_cert is None) != (tls_key is None):
@@ -66,10 +69,11 @@ def serve(
         max_age_s=None if max_age_ms is None or alone else max_age_ms / 1e3,
         groot_port=None if alone else groot_port,
     )
+    source = find_policies(policies, bundle_key, base)
     log = ShadowLog(shadow) if shadow is not None and not alone else None
     with progress("loading") as update:
         update(0, 1)
-        server = make_server(named(policies), options, base=base, device=device, shadow=log)
+        server = make_server(source.policies, options, base=source.base, device=device, shadow=log)
         update(1, 1)
     try:
         if alone:

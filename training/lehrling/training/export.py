@@ -18,13 +18,13 @@ from torch import Tensor
 from lehrling.datasets.errors import DamageError, InputError, StorageError
 from lehrling.datasets.files import fsync_path, fsync_tree, sha256_file, write_durably
 from lehrling.training.artefact import DESCRIPTION, HEAD, Description, check_base, read_description, restore
+from lehrling.training.export_facts import FACTS
 from lehrling.training.lora import ADAPTER, WEIGHTS
 from lehrling.training.models import Base, load_backbone
 from lehrling.training.policy import pixels_of
 from lehrling.training.policy_model import PolicyModel
 from lehrling.training.tensors import read_tensors
 
-FACTS = "export.json"
 ADAPTER_FILES = (ADAPTER, WEIGHTS, HEAD, DESCRIPTION)
 OPTIONAL_FILES = ("README.md", "sbom.json")
 SAMPLES = 8

@@ -26,11 +26,11 @@ from lehrling.training.export import (
     random_inputs,
     write_facts,
 )
+from lehrling.training.export_facts import MODEL
 from lehrling.training.lora import TARGETS, linear_modules
 from lehrling.training.models import check
 from lehrling.training.tensors import writing
 
-MODEL = "model"
 TOLERANCE = 1e-4
 KEPT = ("preprocessor_config.json", "processor_config.json", "chat_template.json", "chat_template.jinja", "LICENSE*")
 """Files of the base that a merged one needs or must carry."""

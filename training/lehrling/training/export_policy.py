@@ -10,17 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lehrling.datasets.documents import read_json
 from lehrling.datasets.errors import InputError
 from lehrling.training.artefact import Description, read_description
-from lehrling.training.export import FACTS
+from lehrling.training.export_facts import FACTS, read_export
 from lehrling.training.export_onnx import GRAPH, INPUTS, TOKENIZER, needs_packages
 from lehrling.training.export_prompt import padded
 from lehrling.training.families import family_of
 from lehrling.training.normalise import NormaliserFacts
 from lehrling.training.policy import TorchPolicy
-
-FACTS_BYTES_MAX = 16 << 20
 
 
 class _Session(nn.Module):
@@ -57,9 +54,8 @@ def load_onnx(directory: Path) -> TorchPolicy:
     """
     needs_packages()
     description = read_description(directory)
-    path = directory / FACTS
-    facts = read_json(path, "export", bytes_max=FACTS_BYTES_MAX) if path.is_file() else {}
-    if not isinstance(facts, dict) or facts.get("kind") != "onnx":
+    facts = read_export(directory)
+    if facts.get("kind") != "onnx":
         raise InputError(f"Expected an ONNX export at {directory}, but there is no {FACTS} that says so.")
     try:
         session = _Session(directory, description, int(facts["tokens_per_image"]))

@@ -1,4 +1,4 @@
-"""Any policy that can be evaluated: ours, or a baseline of LeRobot's, by what lies in its directory."""
+"""Any policy that can be evaluated: ours, an export of one, or a baseline of LeRobot's, by what lies in its directory."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 
 from lehrling.training.artefact import read_description
 from lehrling.training.baseline_facts import baseline_folder, read_facts
+from lehrling.training.export_facts import own_base, read_export
 from lehrling.training.protocol import Policy
 
 
 def open_policy(directory: Path, *, device: str = "cpu") -> Policy:
-    """Load a policy.
+    """Load a policy; an ONNX export acts through onnxruntime, on the processor whatever the device.
 
     Raises:
         InputError: there is none, or it cannot be loaded.
@@ -19,9 +20,13 @@ def open_policy(directory: Path, *, device: str = "cpu") -> Policy:
         from lehrling.training.baseline_policy import load_baseline
 
         return load_baseline(directory, device=device)
+    if read_export(directory).get("kind") == "onnx":
+        from lehrling.training.export_policy import load_onnx
+
+        return load_onnx(directory)
     from lehrling.training.policy import load_policy
 
-    return load_policy(directory, device=device)
+    return load_policy(directory, base=own_base(directory), device=device)
 
 
 def demonstrations_of(directory: Path) -> list[str]:
