@@ -178,3 +178,21 @@ def test_a_policy_with_a_missing_or_broken_file_is_refused_and_nothing_is_fetche
 def test_a_policy_without_its_head_is_refused(lehrling: Command, policy: Path) -> None:
     (policy / "policy_head.safetensors").unlink()
     assert lehrling("eval", policy, "--task", "kitting").refused(str(policy / "policy_head.safetensors"))
+
+
+@pytest.mark.parametrize("form", ["onnx", "merged"])
+def test_an_export_is_evaluated_by_its_folder(lehrling: Command, policy: Path, tmp_path: Path, form: str) -> None:
+    assert lehrling("export", "policy", policy, tmp_path / "out", "--as", form).code == 0
+    command = ("--task", "kitting", "--episodes", 1, "--execute", 8, "--json")
+    seen = lehrling("eval", tmp_path / "out", *command)
+    assert seen.code == 0, seen.err
+    assert seen.data["tuned"] == lehrling("eval", policy, *command).data["tuned"]
+    demonstrated = lehrling("eval", tmp_path / "out", "--task", "kitting", "--episodes", 1, "--seed", 0)
+    assert demonstrated.refused("never used for demonstrations")
+
+
+def test_a_broken_export_is_refused(lehrling: Command, policy: Path) -> None:
+    (policy / "export.json").write_text("[]", encoding="utf-8")
+    assert lehrling("eval", policy, "--task", "kitting").refused("export.json", "what kind of export")
+    (policy / "export.json").write_text('{"kind": "onnx"}', encoding="utf-8")
+    assert lehrling("eval", policy, "--task", "kitting").refused("ONNX export", "cannot be loaded")

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from lehrling.datasets.errors import ContractError, InputError, LehrlingError
 from lehrling.training.config import TrainConfig
 from lehrling.training.evaluate import EvaluationPlan, EvaluationReport, evaluate, film, write_report
+from lehrling.training.export_merged import export_merged
+from lehrling.training.export_onnx import export_onnx
 from lehrling.training.junit import junit_xml
 from lehrling.training.statistics import SuccessRate
 from lehrling.training.trainer import train
@@ -55,6 +57,23 @@ def test_the_table_is_the_same_for_any_number_of_workers_and_again(
     assert one["expert"] == {"n": 2, "successes": 2, "rate": 1.0, "interval": [0.3424, 1.0]}
     assert one["tuned"]["n"] == one["untrained"]["n"] == 2  # type: ignore[index]
     assert len(one["rollouts"]) == 6  # type: ignore[arg-type]
+
+
+def test_an_onnx_export_and_a_merged_one_act_as_the_policy_does(
+    plan: EvaluationPlan, report: EvaluationReport, tmp_path: Path
+) -> None:
+    export_onnx(plan.policy, tmp_path / "onnx")
+    export_merged(plan.policy, tmp_path / "written")
+    (tmp_path / "written").rename(tmp_path / "merged")
+    wanted = [row for row in report.rollouts if row.actor == "tuned"]
+    for form in ("onnx", "merged"):
+        found = evaluate(dataclasses.replace(plan, policy=tmp_path / form, baseline=None))
+        rows = [row for row in found.rollouts if row.actor == "tuned"]
+        assert [(r.seed, r.success, r.steps, r.credit) for r in rows] == [
+            (r.seed, r.success, r.steps, r.credit) for r in wanted
+        ]
+        for row, like in zip(rows, wanted, strict=True):
+            assert row.final_distance_m == pytest.approx(like.final_distance_m, abs=2e-3)
 
 
 def test_films_and_reports_are_written_failures_first(report: EvaluationReport, tmp_path: Path) -> None:

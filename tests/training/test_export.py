@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from lehrling.training.tiny import Size, tiny_backbone
 from lehrling.training.tokenizer import make_tokenizer
 
 STATE, ACTIONS = ["a", "b", "c"], ["x", "y"]
+EXPORTS = {"merged": export_merged.export_merged, "adapter": export_adapter, "onnx": export_onnx.export_onnx}
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +160,21 @@ def test_a_merged_policy_is_served_by_name_and_may_be_moved(policy: Path, tmp_pa
     np.testing.assert_allclose(bank.act("nut", [seen(1)]), load_policy(policy).act([seen(1)]), atol=1e-5)
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+@pytest.mark.parametrize("kind", ["merged", "adapter", "onnx"])
+def test_all_files_of_an_export_are_as_readable_as_any_new_file(
+    policy: Path, tmp_path: Path, kind: str, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        EXPORTS[kind](policy, tmp_path / "out")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert set(modes.values()) == {0o666 & ~umask}, modes
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o777 & ~umask
+
+
 def test_an_export_that_acts_otherwise_is_refused_and_leaves_nothing(policy: Path, tmp_path: Path) -> None:
     with pytest.raises(DamageError, match="merged policy differs from the policy by"):
         export_merged.export_merged(policy, tmp_path / "merged", tolerance=-1.0)
@@ -259,9 +277,7 @@ def test_padding_is_not_looked_at_and_never_nan() -> None:
 
 @pytest.mark.parametrize("kind", ["merged", "adapter", "onnx"])
 def test_what_cannot_be_exported_is_refused_before_anything_is_written(policy: Path, tmp_path: Path, kind: str) -> None:
-    export = {
-        "merged": export_merged.export_merged, "adapter": export_adapter, "onnx": export_onnx.export_onnx,
-    }[kind]  # fmt: skip
+    export = EXPORTS[kind]
     with pytest.raises(InputError, match=r"policy\.json"):
         export(tmp_path / "absent", tmp_path / "out")
     (tmp_path / "there").mkdir()

@@ -129,6 +129,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
+        _open_to_readers(partial)
         fsync_tree(partial)
         partial.rename(out)
         fsync_path(out.parent)
@@ -137,6 +138,14 @@ def new_folder(out: Path) -> Iterator[Path]:
         raise StorageError(text) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Give every file the rights that a new one would have; safetensors are written for their owner alone."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def write_facts(folder: Path, kind: str, policy: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
