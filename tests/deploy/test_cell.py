@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cell_rig import Records, Running, asked, call, cell_config, connected, read, running
-from fake_runtime import MS, FakeRuntime
+from cell_rig import Records, Running, asked, call, connected, read, running
+from fake_runtime import MS
 from watching import until
 
 pytest.importorskip("asyncua")
 
 from lehrling.datasets.errors import InputError, StorageError
-from lehrling.deploy.cell import Cell
+from lehrling.deploy.cell_audit import CellAudit
 from lehrling.deploy.handshake_image import Command, Refusal
 from lehrling.deploy.runtime import Phase, Result
 
@@ -216,11 +216,24 @@ def test_nothing_is_started_that_is_not_audited_first(tmp_path: Path) -> None:
             assert plc.status["Result"] == 4
 
 
-def test_a_cell_without_an_audit_does_not_begin(tmp_path: Path) -> None:
+def test_a_cell_without_an_audit_does_not_begin() -> None:
     records = Records()
     records.broken = True
     with pytest.raises(StorageError):
-        Cell(cell_config(tmp_path), FakeRuntime(), records)
+        CellAudit(records)
+
+
+def test_what_others_record_goes_into_the_same_audit_and_its_failure_stops_the_robot() -> None:
+    records = Records()
+    audit = CellAudit(records, clock=lambda: 0.0)
+    audit.record("clamp burst", {"axis": "joint1"})
+    assert records.facts("clamp burst") == [{"axis": "joint1"}]
+    records.broken = True
+    for _ in range(2):
+        with pytest.raises(StorageError, match="no space left"):
+            audit.record("stop", {})
+    assert audit.trouble() == {7: "The audit cannot be written: no space left"}
+    assert not audit.write([])
 
 
 # --- ends ----------------------------------------------------------------------------------------------------------------

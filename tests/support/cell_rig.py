@@ -21,6 +21,7 @@ from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 
 from lehrling.datasets.errors import StorageError
 from lehrling.deploy.cell import Cell, Side
+from lehrling.deploy.cell_audit import CellAudit
 from lehrling.deploy.cell_config import CellConfig, read_cell_config
 from lehrling.deploy.cell_exchange import Exchange, Shown
 from lehrling.deploy.cell_users import add_user
@@ -136,7 +137,7 @@ class Running:
 def running(folder: Path, *sides: Callable[[CellConfig, Exchange], Side], **parts: Any) -> Iterator[Running]:
     """Run a cell with its OPC UA server and other sides."""
     config, exchange, records, runtime = cell_config(folder, **parts), Exchange(), Records(), FakeRuntime()
-    cell = Cell(config, runtime, records, exchange=exchange)
+    cell = Cell(config, runtime, CellAudit(records), exchange=exchange)
     opcua = OpcUaServer(config, exchange, lambda name, what: cell.tell("login", {"user": name, "what": what}))
     cell.add(opcua)
     for side in sides:

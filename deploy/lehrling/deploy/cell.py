@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
 from lehrling.datasets.errors import LehrlingError
-from lehrling.deploy.cell_audit import Audit, CellAudit
+from lehrling.deploy.cell_audit import CellAudit
 from lehrling.deploy.cell_config import CellConfig
 from lehrling.deploy.cell_exchange import Exchange, Shown
 from lehrling.deploy.handshake import Handshake
@@ -63,18 +63,14 @@ class Cell:
         self,
         config: CellConfig,
         runtime: Runtime,
-        audit: Callable[[], Audit],
+        audit: CellAudit,
         sides: Sequence[Side] = (),
         exchange: Exchange | None = None,
     ) -> None:
-        """Open the audit.
-
-        Raises:
-            LehrlingError: it cannot be.
-        """
+        """Take the parts; they are the cell's from now on, and end with it."""
         self._config, self._runtime, self._sides = config, runtime, list(sides)
         self.exchange = exchange or Exchange()
-        self._audit = CellAudit(audit)
+        self._audit = audit
         self._handshake = Handshake(config.handshake_options())
         self._failure: tuple[int, str] | None = None
         self._ending = threading.Event()
