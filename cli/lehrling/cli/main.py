@@ -11,6 +11,7 @@ import typer
 from lehrling.cli import (
     audit_verbs,
     baseline_verbs,
+    cell_verbs,
     data_verbs,
     doctor_verbs,
     drive_verbs,
@@ -74,6 +75,7 @@ learn_verbs.register(app)
 baseline_verbs.register(app)
 serve_verbs.register(app)
 run_verbs.register(app)
+cell_verbs.register(app)
 audit_verbs.register(app)
 policy_export_verbs.register(app)
 edit_verbs.register(app)
