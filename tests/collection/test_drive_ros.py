@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import pty
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +18,7 @@ from driven_episodes import arm_episode, commanded
 from driven_robots import held_late
 from ros_arm import JOINTS, POSE, START, ros_arm
 from ros_publishers import own_domain, publishers
+from terminals import Terminal
 
 from lehrling.collection.replay import Replay, plan_replay, station_of
 from lehrling.collection.replay_node import ReplayReport, run_replay
@@ -29,15 +26,6 @@ from lehrling.datasets import messages
 from lehrling.datasets.episode import Episode
 from lehrling.datasets.errors import InputError
 from lehrling.deploy.guard_link import GuardLink
-
-TELEOP = """
-import sys, typer
-from lehrling.cli import drive_verbs
-from lehrling.cli.output import guarded
-app = typer.Typer()
-drive_verbs.register(app)
-sys.exit(guarded(lambda: app(args=sys.argv[1:], standalone_mode=False)))
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -123,40 +111,6 @@ def check_deadman(episode: Episode) -> None:
         report = replayed(episode, deadman=("/joy", 4))
         assert report.complete, report.trouble
         np.testing.assert_allclose(arm.heard().position, commanded(1.95), atol=1e-3)
-
-
-class Terminal:
-    """`lehrling teleop` in a terminal of its own."""
-
-    def __init__(self, state: Path, *words: str) -> None:
-        self.ours, theirs = pty.openpty()
-        environment = os.environ | {"XDG_STATE_HOME": str(state)}
-        command = [sys.executable, "-c", TELEOP, "teleop", "--operator", "Kim", "--json", *words]
-        self.process = subprocess.Popen(
-            command, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, env=environment, start_new_session=True
-        )
-        os.close(theirs)
-        self.screen = ""
-
-    def wait_for(self, text: str, timeout_s: float = 60.0) -> None:
-        until = time.monotonic() + timeout_s
-        while text not in self.screen:
-            assert time.monotonic() < until, self.screen
-            self.screen += os.read(self.ours, 4096).decode(errors="replace")
-
-    def hold(self, key: str, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            os.write(self.ours, key.encode())
-            time.sleep(0.03)
-
-    def end(self) -> dict[str, Any]:
-        out, _ = self.process.communicate(timeout=60)
-        os.close(self.ours)
-        assert self.process.returncode == 0
-        report = json.loads(out)
-        assert isinstance(report, dict)
-        return report
 
 
 def test_keys_in_a_terminal_drive_an_arm_on_dds_and_letting_go_stops_it(tmp_path: Path) -> None:

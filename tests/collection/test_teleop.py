@@ -140,7 +140,7 @@ def test_a_stop_latches_until_the_operator_resets_it() -> None:
     stood = robot.pose.copy()
     hold(teleop, robot, "w", 60)
     np.testing.assert_array_equal(robot.pose, stood)
-    assert "latched (protective stop request)" in teleop.told()
+    assert "latched (protective stop request)" in teleop.trouble()
     assert teleop.key("R", robot.now_ns) == "the stop is reset"
     hold(teleop, robot, "w", 60)
     assert robot.pose[0] > stood[0] + 0.02

@@ -29,9 +29,9 @@ def teleop_view() -> Iterator[Callable[[Teleop, Command, list[str]], None]]:
 
     def show(teleop: Teleop, command: Command, texts: list[str]) -> None:
         now = time.monotonic()
-        if teleop.told() not in ("", told[0]):
-            texts = [*texts, teleop.told()]
-        told[0] = teleop.told()
+        if teleop.trouble() not in ("", told[0]):
+            texts = [*texts, teleop.trouble()]
+        told[0] = teleop.trouble()
         for text in texts:
             if now - said.get(text, -AGAIN_S) >= AGAIN_S:
                 say(f"\r\x1b[K{text}" if live else text)

@@ -25,12 +25,16 @@ def teleop(
     joy_topic: JoyTopic = "",
     stream: Streams = None,
     operator: Annotated[str, typer.Option("--operator", help="Who drives; the login name if not given.")] = "",
+    intervene: Annotated[
+        str, typer.Option("--intervene", help="Take over from `run --interventions PREFIX`: send under this prefix.")
+    ] = "",
     json_: Json = False,
 ) -> None:
     """Drive a ROS 2 robot by keys, over SSH too, or by a joystick whose deadman button is held.
 
     Hold w s a d r f to move and u o i k j l to turn; n p choose a joint; g h close and open; + - change the speed; tab chooses
-    the next group; space halts; x stops and latches; R resets; q quits.
+    the next group; space halts; x stops and latches; R resets; q quits. With --intervene the policy goes on soon after the last
+    key; x holds the robot until R.
     """
     from dataclasses import asdict
 
@@ -40,7 +44,7 @@ def teleop(
     from lehrling.deploy.station import guard_config, signals, station
 
     robot = station(embodiment, namespace)
-    driving = Teleop.of(robot, operator_name(operator), guard_config(guard_file, robot), stream)
+    driving = Teleop.of(robot, operator_name(operator), guard_config(guard_file, robot), stream, intervene)
     try:
         with signals() as stopped, teleop_view() as show:
             report = run_teleop(driving, joy_topic=joy_topic, stopped=stopped, show=show)

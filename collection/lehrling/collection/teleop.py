@@ -2,18 +2,20 @@
 
 A key moves its axes while it is held, as far as a terminal tells: for 0.15 s after each time it comes, so that one press is
 a nudge, and the robot stops soon after the last. Only then the guard is enabled; with a joystick, only while its deadman
-button is held.
+button is held. With a prefix the commands are for a policy node that listens there and lets the operator lead: nothing is
+sent while nothing is asked for, so that the policy goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lehrling.collection.teleop_device import device_config, leash
 from lehrling.collection.teleop_keys import LEVEL, LEVELS, PAIRS, WORDS, JoyMap, Word, groups_of
 from lehrling.datasets import messages
 from lehrling.datasets.embodiment import Embodiment
@@ -38,6 +40,7 @@ class Teleop:
         operator: named in the latch file where a stop is reset.
         level: of `LEVELS`, the share of each axis's velocity limit.
         quitting: whether the operator wants to end; the robot comes to rest first.
+        prefix: of the topics on which a policy node listens to an operator's device; empty: the robot's own.
     """
 
     link: GuardLink
@@ -45,6 +48,7 @@ class Teleop:
     joy_map: JoyMap = field(default_factory=JoyMap)
     level: int = LEVEL
     quitting: bool = False
+    prefix: str = ""
 
     def __post_init__(self) -> None:
         layout = self.link.layout
@@ -60,7 +64,8 @@ class Teleop:
         self._changed, self._pulse_until_ns, self._retry_ns = False, 0, 0
         self._first_step = self.guard.axes.lengths(self.guard.config.first_move.of) / 2 / (INTERVAL_NS / 1e9)
         self._grippers = {part.stream.name: part for part in layout.parts if part.form == "normalised"}
-        self._silent = {topic for name in self._grippers for topic in self.link.topics_of(name)}
+        self._gripper_topics = {topic for name in self._grippers for topic in self.link.topics_of(name)}
+        self._silent, self._holding = self._gripper_topics, False
 
     @classmethod
     def of(
@@ -69,14 +74,30 @@ class Teleop:
         operator: str,
         config: GuardConfig | None = None,
         streams: Sequence[str] | None = None,
+        prefix: str = "",
     ) -> Self:
         """Return a teleoperation with a guard of its own, which never makes up for lost time: a key means a speed.
 
         Raises:
-            InputError: the embodiment cannot be driven.
+            InputError: the embodiment cannot be driven, or the prefix is none of topics.
         """
         config = (config or GuardConfig()).model_copy(update={"catch_up": 0.0})
-        return cls(GuardLink.of(embodiment, config, streams=streams), operator)
+        config = device_config(config, prefix) if prefix else config
+        return cls(GuardLink.of(embodiment, config, streams=streams), operator, prefix=prefix)
+
+    @property
+    def heard(self) -> Mapping[str, str]:
+        """Topics to subscribe to -> message type."""
+        return self.link.heard
+
+    @property
+    def told(self) -> Mapping[str, str]:
+        """Topics to publish on -> message type."""
+        return {self.prefix + topic: kind for topic, kind in self.link.told.items()}
+
+    def hear(self, topic: str, cdr: bytes, now_ns: int, wall_ns: int) -> bool:
+        """Take a message of the robot's; return whether it tells the guard anything new."""
+        return self.link.hear(topic, cdr, now_ns, wall_ns)
 
     @property
     def speed(self) -> float:
@@ -119,13 +140,28 @@ class Teleop:
         if word in (Word.CLOSE, Word.OPEN):
             return self._grip(-1.0 if word is Word.CLOSE else 1.0, now_ns)
         if word is Word.RESET:
-            answer = self.guard.reset(now_ns, self.operator)
-            return "the stop is reset" if answer else answer.text
-        if word is Word.STOP:
-            self.guard.stop(now_ns, f"{self.operator} asked for it")
+            return self._reset(now_ns)
         self._let_go()
-        self.quitting = self.quitting or word is Word.QUIT
-        return "stopped; R resets" if word is Word.STOP else ""
+        if word is Word.STOP:
+            return self._stop(now_ns)
+        if word is Word.QUIT:
+            self.end()
+        return ""
+
+    def _stop(self, now_ns: int) -> str:
+        """Stop, latched; through a policy node hold instead, since silence would let the policy go on."""
+        if self.prefix:
+            self._holding = True
+            return "holding; R lets the policy go on"
+        self.guard.stop(now_ns, f"{self.operator} asked for it")
+        return "stopped; R resets"
+
+    def _reset(self, now_ns: int) -> str:
+        if self._holding:
+            self._holding = False
+            return "the policy goes on"
+        answer = self.guard.reset(now_ns, self.operator)
+        return "the stop is reset" if answer else answer.text
 
     def _choose(self, word: Word) -> str:
         self._let_go()
@@ -146,7 +182,7 @@ class Teleop:
     def end(self) -> str:
         """Let the robot come to rest and end; return what there is to say."""
         self._let_go()
-        self.quitting = True
+        self.quitting, self._holding = True, False
         return "stopping"
 
     def _let_go(self) -> None:
@@ -181,7 +217,7 @@ class Teleop:
         """Make one step of the control loop; return the command and the messages to publish."""
         self.guard.client(now_ns)
         wanted = self._wanted(now_ns)
-        if wanted.any() or now_ns < self._pulse_until_ns:
+        if wanted.any() or now_ns < self._pulse_until_ns or self._holding:
             self.guard.enable(now_ns)
             if self._changed or not self.guard.engaged or (wanted != self._asked).any():
                 self._turn_to(now_ns, wanted)
@@ -191,8 +227,14 @@ class Teleop:
             self._asked = np.zeros_like(self._asked)
             self.guard.drop()
             self.guard.release()
+        if self.prefix:
+            self.guard.override(now_ns, 100 * leash(self.guard))
+        led = self.guard.engaged
         command, outgoing = self.link.step(now_ns, wall_ns)
-        return command, [message for message in outgoing if message.topic not in self._silent]
+        told = [replace(m, topic=self.prefix + m.topic) for m in outgoing if m.topic not in self._silent]
+        if self.prefix and led and not self.guard.engaged:
+            self._opening[:], self._silent = np.nan, self._gripper_topics
+        return command, told
 
     def _wanted(self, now_ns: int) -> FloatArray:
         """Return the velocity (D,) that keys and joystick ask for."""
@@ -206,7 +248,7 @@ class Teleop:
         guard = self.guard
         if now_ns < self._retry_ns:
             return
-        here = guard.promised if guard.engaged else guard.measured
+        here = guard.promised if guard.engaged else np.where(np.isnan(guard.measured), guard.position, guard.measured)
         if not guard.engaged:
             velocity = velocity * min(1.0, float((self._first_step / np.maximum(np.abs(velocity), 1e-9)).min()))
         guard.accept(self.link.layout.claim())
@@ -226,7 +268,7 @@ class Teleop:
         targets = np.clip(targets, *self.guard.target_range)
         return bool(self.guard.submit(now_ns, targets, interval_ns=INTERVAL_NS, replace=replace))
 
-    def told(self) -> str:
+    def trouble(self) -> str:
         """Return what the guard refuses for the time being, or an empty string."""
         if self.link.refused:
             return self.link.refused

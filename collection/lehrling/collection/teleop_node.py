@@ -16,13 +16,14 @@ from lehrling.deploy.guard_events import Command, State
 from lehrling.deploy.ros_drive import Drive, control_loop, ros
 from lehrling.deploy.station import guard_config, read_parameters, signals, station
 
-REST_NS = 3_000_000_000
+REST_NS, UNHEARD_NS = 3_000_000_000, 3_000_000_000
 PARAMETERS: dict[str, Any] = {
     "embodiment": "",
     "guard": "",
     "namespace": "",
     "joy_topic": "",
     "operator": "",
+    "intervene": "",
 }
 """Of the executable `teleop`; '' means: not given."""
 
@@ -62,16 +63,16 @@ def run_teleop(teleop: Teleop, *, joy_topic: str, stopped: Callable[[], bool], s
         InputError: ROS 2 cannot be used here.
     """
     guard, begun = teleop.guard, time.monotonic()
-    published: dict[str, int] = dict.fromkeys(teleop.link.told, 0)
+    published: dict[str, int] = dict.fromkeys(teleop.told, 0)
     said: list[str] = []
-    quit_ns = 0
+    quit_ns = unheard_ns = 0
     with ros("lehrling_teleop") as (node, executor), HeldKeyboard() as keyboard:
-        drive = Drive(node, teleop.link)
+        drive = Drive(node, teleop)
         if joy_topic:
             drive.listen_to_joy(joy_topic, lambda cdr, now_ns: said.append(_joy(teleop, cdr, now_ns)))
 
         def tick(now_ns: int) -> bool:
-            nonlocal quit_ns
+            nonlocal quit_ns, unheard_ns
             said.extend(teleop.key(key, now_ns) for key in keyboard.pressed())
             if stopped() and not teleop.quitting:
                 said.append(teleop.end())
@@ -79,6 +80,9 @@ def run_teleop(teleop: Teleop, *, joy_topic: str, stopped: Callable[[], bool], s
             drive.publish(outgoing)
             for message in outgoing:
                 published[message.topic] += 1
+            if outgoing and now_ns > unheard_ns and not any(drive.heard_by.values()):
+                said.append(f"nobody listens to {', '.join(drive.heard_by)}")
+                unheard_ns = now_ns + UNHEARD_NS
             texts = [*filter(None, said), *(event.text for event in command.events)]
             said.clear()
             show(teleop, command, texts)
@@ -107,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         given = read_parameters("teleop", PARAMETERS, sys.argv[1:] if arguments is None else arguments)
         robot = station(given["embodiment"], given["namespace"] or None)
         config = guard_config(Path(given["guard"]) if given["guard"] else None, robot)
-        driving = Teleop.of(robot, operator_name(given["operator"]), config, None)
+        driving = Teleop.of(robot, operator_name(given["operator"]), config, None, given["intervene"])
         try:
             with signals() as stopped:
                 run_teleop(driving, joy_topic=given["joy_topic"], stopped=stopped, show=_say)
