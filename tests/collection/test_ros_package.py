@@ -84,7 +84,7 @@ def test_python_does_not_take_the_package_for_the_distribution() -> None:
     )
 
 
-@pytest.mark.parametrize("executable", ["recorder", "teleop", "replay"])
+@pytest.mark.parametrize("executable", ["recorder", "teleop", "replay", "policy"])
 def test_every_executable_runs_a_module_that_has_a_main(executable: str) -> None:
     assert callable(module(executable).main)
 
@@ -202,8 +202,19 @@ def test_an_installed_executable_runs_the_node_with_the_python_that_comes_first(
     assert "Expected the parameter 'dataset' of recorder" in done.stderr
 
 
-def test_without_the_distribution_an_executable_says_what_to_install(built: Path) -> None:
-    done = run_installed(built, "recorder", f"{COLCON.parent}:{os.defpath}")
+def test_an_installed_policy_reads_its_parameters(built: Path) -> None:
+    done = run_installed(built, "policy", f"{Path(sys.executable).parent}:{os.defpath}")
+    assert done.returncode == 2, done.stderr
+    assert "Expected the parameter 'embodiment' of policy" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("executable", "distribution"), [("recorder", "lehrling-collection"), ("policy", "lehrling-deploy[serve]")]
+)
+def test_without_the_distribution_an_executable_says_what_to_install(
+    built: Path, executable: str, distribution: str
+) -> None:
+    done = run_installed(built, executable, f"{COLCON.parent}:{os.defpath}")
     assert done.returncode == 2
-    assert "pip install lehrling-collection" in done.stderr
+    assert f"pip install '{distribution}'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -33,6 +33,7 @@ setup(
             f"recorder = {NAME}.executables:recorder",
             f"teleop = {NAME}.executables:teleop",
             f"replay = {NAME}.executables:replay",
+            f"policy = {NAME}.executables:policy",
         ]
     },
 )

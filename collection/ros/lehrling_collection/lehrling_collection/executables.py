@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import cast
 
 
-def _run(module: str) -> int:
+def _run(module: str, distribution: str = "lehrling-collection") -> int:
     try:
         main = cast("Callable[[], int | None]", importlib.import_module(module).main)
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("lehrling"):
             raise
         sys.stderr.write(
-            f"{module} is not installed for {sys.executable}; `pip install lehrling-collection` into the environment that "
+            f"{module} is not installed for {sys.executable}; `pip install '{distribution}'` into the environment that "
             "this shell uses, without the extra ros-wheels.\n"
         )
         return 2
@@ -35,3 +35,8 @@ def teleop() -> int:
 def replay() -> int:
     """Play an episode back."""
     return _run("lehrling.collection.replay_node")
+
+
+def policy() -> int:
+    """Let a policy drive a robot."""
+    return _run("lehrling.deploy.policy_node", "lehrling-deploy[serve]")
