@@ -352,3 +352,14 @@ def test_an_operators_device_that_says_nonsense_leads_nowhere() -> None:
     assert table.drive.cycle is not None
     assert not table.drive.cycle.by_hand
     assert table.answers.questions != []
+
+
+def test_after_a_cycle_the_guard_lets_go_without_an_alarm() -> None:
+    table = started(cell(), limit_s=1.0)
+    table.run_until(lambda: table.drive.phase is Phase.READY)
+    table.run(300)
+    assert not table.drive.guard.engaged
+    assert table.drive.guard.counts[Cause.CLIENT] == 0
+    table.arm.pose[:3] += 0.3
+    table.run(50)
+    assert table.drive.phase is Phase.READY

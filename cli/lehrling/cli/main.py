@@ -12,6 +12,7 @@ from lehrling.cli import (
     audit_verbs,
     baseline_verbs,
     cell_verbs,
+    closed_loop_verbs,
     data_verbs,
     doctor_verbs,
     drive_verbs,
@@ -76,6 +77,7 @@ baseline_verbs.register(app)
 serve_verbs.register(app)
 run_verbs.register(app)
 cell_verbs.register(app)
+closed_loop_verbs.register(app)
 audit_verbs.register(app)
 policy_export_verbs.register(app)
 edit_verbs.register(app)

@@ -64,6 +64,29 @@ def joint_plot(seconds: NDArray[np.float64], values: NDArray[np.float64], names:
     return _png(figure)
 
 
+def path_plot(
+    driven: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    asked: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> bytes:
+    """Plot a TCP's x, y, z: what the policy asked for, what the guard sent and what was measured.
+
+    Args:
+        driven: times (T,) [s], sent (T, 3) and measured (T, 3) [m].
+        asked: times (n,) at which the targets (n, 3) were due.
+    """
+    figure, axes = _figure(7.2, 3.0)
+    seconds, sent, measured = driven
+    for k, name in enumerate("xyz"):
+        colour = COLOURS[k % len(COLOURS)]
+        axes.plot(asked[0], asked[1][:, k], ".", color=colour, ms=2, alpha=0.4)
+        axes.plot(seconds, sent[:, k], color=colour, lw=1.6, label=f"{name} sent")
+        axes.plot(seconds, measured[:, k], color=INK, lw=0.8, ls=":")
+    axes.set_xlabel("time [s]; dots: asked for by the policy, dotted: measured")
+    axes.set_ylabel("TCP [m]")
+    figure.legend(loc="outside upper center", frameon=False, ncols=3, fontsize=8)
+    return _png(figure)
+
+
 def success_bars(rates: Mapping[str, SuccessRate]) -> bytes:
     """Plot success rates with 95 % Wilson intervals."""
     figure, axes = _figure(7.2, 2.4)

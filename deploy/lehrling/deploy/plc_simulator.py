@@ -136,8 +136,10 @@ class PlcSimulator:
         self.until(lambda: not self.status["Error"])
         self.image["FaultAck"] = False
 
-    def cycle(self, recipe: int) -> Reading:
+    def cycle(self, recipe: int, mark: Callable[[str], object] = lambda _moment: None) -> Reading:
         """Load a recipe unless it is active, run a cycle, acknowledge it; return the status at its end.
+
+        `mark` is called when it is `ready`, `started` and `done`.
 
         Raises:
             PlcError: a command was refused, or nothing came of it in time.
@@ -145,8 +147,11 @@ class PlcSimulator:
         if self.status["ActiveRecipe"] != recipe or not self.status["Ready"]:
             self._accepted(Command.LOAD, recipe)
         self.until(lambda: bool(self.status["Ready"]))
+        mark("ready")
         self._accepted(Command.START)
+        mark("started")
         self.until(lambda: bool(self.status["Done"]))
+        mark("done")
         ended = dict(self.status)
         self._accepted(Command.ACK)
         self.until(lambda: not self.status["Done"])

@@ -201,6 +201,8 @@ class PolicyDrive:
         """Make one step of the control loop; return the command and the messages to publish."""
         self.know_policy()
         self._audited()
+        if self._means.inference.connected:
+            self.guard.client(now_ns)
         replies = self._means.inference.take()
         if self.cycle is not None:
             for reply in replies:
@@ -232,10 +234,8 @@ class PolicyDrive:
         self._say("adapter", name=recipe.adapter, model=facts.model_hash, statistics=facts.statistics_hash)
 
     def _drive(self, cycle: Execution, now_ns: int, wall_ns: int) -> None:
-        """Renew what the guard wants to be renewed, and let the cycle do what is due."""
+        """Hand the permission on to the guard, and let the cycle do what is due."""
         permitted = now_ns - self._enabled_ns < ENABLED_NS
-        if self._means.inference.connected:
-            self.guard.client(now_ns)
         if permitted:
             self.guard.enable(now_ns)
         if cycle.result is not None:

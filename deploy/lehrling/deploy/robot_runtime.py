@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ class ProcessRuntime:
         self._process = context.Process(target=_serve, args=(its, config, dict(recipes)), name="lehrling-robot")
         self._process.start()
         its.close()
+        # At exit multiprocessing waits for its children, and this one waits for the pipe to close.
+        Finalize(self, self._connection.close, exitpriority=10)
         self._reader = threading.Thread(target=self._read, name="robot-runtime", daemon=True)
         self._reader.start()
         if not self._begun.wait(BEGIN_S) or self._problem:
