@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_runs import lehrling
+from cli_runs import Command
 from ros_publishers import own_domain
 
 from lehrling.cli.closed_loop import recipe_for, recipes
@@ -90,7 +90,7 @@ def test_a_recipe_is_found_for_whatever_the_simulator_asks_for() -> None:
         recipe_for("lift the box by 10 cm", known)
 
 
-def test_a_folder_that_no_run_made_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_no_run_made_is_left_alone(lehrling: Command, tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("mine")
     assert lehrling("closed-loop", tmp_path, tmp_path, "--out", tmp_path).refused("was not made by one")
     assert (tmp_path / "report.json").read_text() == "mine"
