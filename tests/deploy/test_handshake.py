@@ -401,3 +401,97 @@ def test_the_same_recipe_can_be_loaded_again() -> None:
     assert not bench.status.ready
     bench.steps(15)
     assert bench.status.ready
+
+
+# --- what a quick PLC or a slow runtime might get past ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rising", [False, True])
+def test_an_error_is_shown_at_least_once_however_fast_it_is_acknowledged(rising: bool) -> None:
+    bench = Bench()
+    bench.permit()
+    bench.runtime.deaf = True
+    bench.write(fault_ack=rising)
+    bench.command(Command.LOAD, 1)
+    shown = []
+    for _ in range(60):
+        bench.write(fault_ack=not bench.commands.fault_ack)
+        shown.append(bench.step().status.error_code)
+    assert 99 in shown
+
+
+def test_a_cycle_that_ends_is_shown_at_least_once_however_fast_it_is_acknowledged() -> None:
+    bench = Bench()
+    bench.executing()
+    shown = []
+    for _ in range(20):
+        bench.write(command=Command.ACK, seq=bench.commands.seq + 1)
+        shown.append(bench.step().status.done)
+    assert True in shown
+
+
+def test_a_cycle_for_which_rest_was_asked_never_goes_on() -> None:
+    bench = Bench()
+    bench.runtime.cycle_ns = 1_000 * MS
+    bench.executing()
+    bench.runtime.deaf = True
+    bench.beating = False
+    bench.steps(15)
+    bench.beating = True
+    bench.steps(4)
+    bench.write(fault_ack=True)
+    bench.step()
+    assert (bench.status.error, bench.status.state) == (False, Phase.EXECUTING)
+    asked = bench.runtime.count("stop")
+    bench.steps(20)
+    assert not bench.runtime.enabled
+    assert bench.runtime.count("stop") > asked, "it is asked again until the robot rests"
+    bench.runtime.deaf = False
+    until_done(bench)
+    assert bench.status.result is Result.ABORTED
+
+
+def test_between_a_start_and_its_motion_no_recipe_is_loaded() -> None:
+    bench = Bench()
+    bench.ready()
+    bench.runtime.deaf = True
+    bench.command(Command.START)
+    assert bench.runtime.phase is Phase.READY
+    assert bench.command(Command.LOAD, 2).status.refusal is Refusal.RECIPE_LOCKED
+
+
+def test_what_stands_there_at_the_beginning_is_not_even_refused() -> None:
+    bench = Bench()
+    bench.write(seq=7, command=Command.STOP)
+    bench.step()
+    assert (bench.status.ack_seq, "command" in bench.kinds) == (7, False)
+
+
+def test_an_error_whose_cause_holds_is_not_replaced_by_another() -> None:
+    bench = Bench()
+    bench.ready()
+    bench.runtime.fail(2, "The policy server does not answer.")
+    bench.step()
+    bench.trouble = {7: "The audit cannot be written."}
+    bench.write(fault_ack=True)
+    assert bench.step().status.error_code == 2
+
+
+def test_a_cycle_that_nobody_started_is_stopped_at_once_even_after_another_stop() -> None:
+    bench = Bench()
+    bench.runtime.cycle_ns = 10_000 * MS
+    bench.executing()
+    bench.command(Command.STOP)
+    until_done(bench)
+    bench.runtime.start(99)
+    assert Stop("not started by this cell") in bench.step().requests
+
+
+def test_a_runtime_that_breaks_before_it_moves_ends_the_cycle_at_once() -> None:
+    bench = Bench()
+    bench.ready()
+    bench.runtime.deaf = True
+    bench.command(Command.START)
+    bench.runtime.fail(9, "contract differs")
+    assert bench.step().status.done
+    assert (bench.status.result, bench.status.error_code) == (Result.ABORTED, 9)
