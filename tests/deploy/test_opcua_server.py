@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,6 +157,17 @@ def test_an_address_that_is_taken_is_one_sentence(tmp_path: Path) -> None:
         serving(tmp_path, opcua={"port": server.opcua.port}),
     ):
         pass
+
+
+def test_a_message_that_announces_gigabytes_is_cut_off_before_it_is_kept(
+    shared: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", shared.opcua.port), 20) as raw:
+        raw.settimeout(30)
+        with contextlib.suppress(ConnectionError):
+            raw.sendall(b"OPNF" + struct.pack("<I", 0x7FFFFFFF) + bytes(4 << 20))
+            assert raw.recv(64) == b""
+    until(lambda: "sent a message larger than was agreed" in caplog.text, timeout_s=20)
 
 
 # --- what they may do ----------------------------------------------------------------------------------------------------

@@ -114,10 +114,12 @@ class Cell:
         for side in reversed(self._sides):
             side.stop()
         self._sides = []
-        self._runtime.close()
-        self._audit.write([Event("cell ended", {"steps": self.steps})])
-        self._audit.close()
-        self.ended.set()
+        try:
+            self._runtime.close()
+        finally:
+            self._audit.write([Event("cell ended", {"steps": self.steps, "slowest step s": self.slowest_s})])
+            self._audit.close()
+            self.ended.set()
 
     def __enter__(self) -> Self:
         self.start()

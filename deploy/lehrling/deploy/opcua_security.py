@@ -178,7 +178,8 @@ class CellInternalServer(InternalServer):
         super().__init__(user_manager=user_manager)
         self.allow_remote_admin = False
         self.supported_tokens = (ua.UserNameIdentityToken,)  # type: ignore[assignment]
-        self.max_connections = sessions_max
+        # More than sessions: connections that never log in are closed after a while, and must not shut the PLC out.
+        self.max_connections = 4 * sessions_max
         self.max_subscriptions = 4 * sessions_max
         self.max_pending_activation_seconds = 10.0
         self.max_session_timeout_ms = 60_000
