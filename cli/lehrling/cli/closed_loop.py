@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 POCKETS = {"left": "first", "middle": "first", "right": "second"}
 """Pocket of the tray -> which of the two adapters fills it."""
+LIMITS = {"velocity": 0.6, "acceleration": 4.0, "jerk": 60.0}
+"""Of the simulated arm's tool; without any the guard's are for first motions, and cycles take twice as long."""
 RESULTS = ("none", "success", "failure", "timeout", "aborted")
 START_S, RESETS_MAX, LET_GO_S = 180.0, 60, 2.0
 OWN = (
@@ -228,7 +230,9 @@ def _configure(plan: LoopPlan, url: str, known: Mapping[int, Any]) -> str:
     from lehrling.deploy.cell_users import add_user
 
     out = plan.out.resolve()
-    (out / "guard.yaml").write_text(f"latch_path: {out / 'latch.json'}\n", encoding="utf-8")
+    limits = {f"tcp_command_{axis}": LIMITS for axis in "xyz"}
+    guard = {"latch_path": str(out / "latch.json"), "axes": limits}
+    (out / "guard.yaml").write_text(yaml.safe_dump(guard), encoding="utf-8")
     axes = [{"name": f"tcp_command_{axis}", "unit": "rad" if axis[0] == "r" else "m"} for axis in ("x", "y", "z")]
     told = {
         "name": "closed_loop",

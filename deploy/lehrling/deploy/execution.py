@@ -199,11 +199,17 @@ class Execution:
             self._submit(reply.question, now_ns)
 
     def _submit(self, question: Question, now_ns: int) -> None:
-        """Hand what is ahead to the guard, each step due when its time has passed."""
-        targets = self.means.rows.targets(self._runner.ahead())
+        """Hand what is ahead to the guard, each step due when its time has passed.
+
+        A robot that moves is past what is due within a period: the observation is older than that. Led there it would turn back.
+        """
+        ahead = self._runner.ahead()
+        first = self._runner.step + 1 - self.position
+        if self.means.link.guard.engaged and first < 1 and len(ahead) > 1:
+            ahead, first = ahead[1:], first + 1
+        targets = self.means.rows.targets(ahead)
         if not len(targets):
             return
-        first = self._runner.step + 1 - self.position
         due = now_ns + ((first + np.arange(len(targets))) * self._period_ns).astype(np.int64)
         self.trace.ask(now_ns, int(due[0]), targets)
         answer = self.means.link.guard.submit(now_ns, targets, due_ns=due, observed_ns=question.at_ns)
