@@ -40,26 +40,27 @@ def test_a_plc_runs_cycles_of_two_recipes(cell: Running) -> None:
     assert {"user": "operator", "what": "logged in"} in cell.records.facts("login")
 
 
-def test_a_plc_that_vanishes_stops_the_robot_and_comes_back_by_acknowledging(cell: Running) -> None:
-    cell.runtime.cycle_ns = 600_000 * MS
-    with cell.plc() as plc:
-        plc.permit()
-        plc.command(Command.LOAD, 1)
-        plc.until(lambda: bool(plc.status["Ready"]))
-        plc.command(Command.START)
-        until(lambda: cell.runtime.phase is Phase.EXECUTING)
-        plc.beating = False
-        until(lambda: cell.runtime.count("stop") > 0)
-        plc.until(lambda: plc.status["ErrorCode"] == 6)
-        assert not cell.runtime.enabled
-        plc.beating = True
-        plc.acknowledge_error()
-        plc.until(lambda: bool(plc.status["Done"]))
-        assert plc.status["Result"] == 4
-        plc.command(Command.ACK)
-        cell.runtime.cycle_ns = 10 * MS
-        assert plc.cycle(1)["Result"] == 1
-    assert "heartbeat lost" in cell.records.kinds()
+def test_a_plc_that_vanishes_stops_the_robot_and_comes_back_by_acknowledging(tmp_path: Path) -> None:
+    with running(tmp_path, handshake={"heartbeat_timeout_ms": 1000}) as cell:
+        cell.runtime.cycle_ns = 600_000 * MS
+        with cell.plc() as plc:
+            plc.permit()
+            plc.command(Command.LOAD, 1)
+            plc.until(lambda: bool(plc.status["Ready"]))
+            plc.command(Command.START)
+            until(lambda: cell.runtime.phase is Phase.EXECUTING)
+            plc.beating = False
+            until(lambda: cell.runtime.count("stop") > 0)
+            plc.until(lambda: plc.status["ErrorCode"] == 6)
+            assert not cell.runtime.enabled
+            plc.beating = True
+            plc.acknowledge_error()
+            plc.until(lambda: bool(plc.status["Done"]))
+            assert plc.status["Result"] == 4
+            plc.command(Command.ACK)
+            cell.runtime.cycle_ns = 10 * MS
+            assert plc.cycle(1)["Result"] == 1
+        assert "heartbeat lost" in cell.records.kinds()
 
 
 def test_a_pulled_cable_shorter_than_the_timeout_costs_nothing(tmp_path: Path) -> None:
@@ -72,15 +73,16 @@ def test_a_pulled_cable_shorter_than_the_timeout_costs_nothing(tmp_path: Path) -
         assert not plc.status["Error"]
 
 
-def test_a_cell_whose_plc_goes_away_altogether_stops_the_robot(cell: Running) -> None:
-    cell.runtime.cycle_ns = 600_000 * MS
-    with cell.plc() as plc:
-        plc.permit()
-        plc.command(Command.LOAD, 1)
-        plc.until(lambda: bool(plc.status["Ready"]))
-        plc.command(Command.START)
-        until(lambda: cell.runtime.phase is Phase.EXECUTING)
-    until(lambda: cell.runtime.result is Result.ABORTED)
+def test_a_cell_whose_plc_goes_away_altogether_stops_the_robot(tmp_path: Path) -> None:
+    with running(tmp_path, handshake={"heartbeat_timeout_ms": 1000}) as cell:
+        cell.runtime.cycle_ns = 600_000 * MS
+        with cell.plc() as plc:
+            plc.permit()
+            plc.command(Command.LOAD, 1)
+            plc.until(lambda: bool(plc.status["Ready"]))
+            plc.command(Command.START)
+            until(lambda: cell.runtime.phase is Phase.EXECUTING)
+        until(lambda: cell.runtime.result is Result.ABORTED)
 
 
 def test_repeated_and_reordered_commands_act_once(cell: Running) -> None:

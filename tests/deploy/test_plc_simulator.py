@@ -13,15 +13,17 @@ from lehrling.datasets.errors import InputError
 from lehrling.deploy.plc_simulator import PlcError, PlcOptions, PlcSimulator
 
 
-def test_a_plc_with_a_wrong_password_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lehrling.deploy.plc_simulator.CONNECT_S", 1.0)
-    with running(tmp_path) as cell, pytest.raises(InputError, match="does not answer"), cell.plc(password="wrong"):
+def test_a_plc_with_a_wrong_password_is_told_so(tmp_path: Path) -> None:
+    with (
+        running(tmp_path) as cell,
+        pytest.raises(InputError, match="does not answer"),
+        cell.plc(password="wrong", wait_s=1.0),
+    ):
         pass
 
 
-def test_a_plc_without_a_cell_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lehrling.deploy.plc_simulator.CONNECT_S", 1.0)
-    options = PlcOptions("opc.tcp://127.0.0.1:9/lehrling/", "operator", "x", tmp_path)
+def test_a_plc_without_a_cell_is_told_so(tmp_path: Path) -> None:
+    options = PlcOptions("opc.tcp://127.0.0.1:9/lehrling/", "operator", "x", tmp_path, wait_s=1.0)
     with pytest.raises(InputError, match="does not answer"), PlcSimulator(options):
         pass
 

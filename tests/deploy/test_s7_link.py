@@ -140,7 +140,7 @@ READY, DONE, ERROR, LINKED = 0, 2, 3, 4
 def parts(port: int) -> dict[str, object]:
     return {
         "s7": {"host": "127.0.0.1", "port": port, "db": DB, "unauthenticated": True},
-        "handshake": {"commands_from": "s7"},
+        "handshake": {"commands_from": "s7", "heartbeat_timeout_ms": 2000},
     }
 
 

@@ -44,7 +44,7 @@ def cell_config(folder: Path, **parts: Any) -> CellConfig:
         },
         "robot": {"name": "arm", "manufacturer": "Example", "model": "R6", "axes": AXES, "payload_kg": 1.5},
         "opcua": {"port": 0},
-        "handshake": {"heartbeat_timeout_ms": 2000},
+        "handshake": {"heartbeat_timeout_ms": 5000},
     }
     for key, part in parts.items():
         told[key] = told.get(key, {}) | part if isinstance(part, dict) and key != "recipes" else part
@@ -129,7 +129,7 @@ class Running:
 
     def plc(self, **options: Any) -> PlcSimulator:
         """Return a PLC of this cell, not connected yet."""
-        made = PlcOptions(self.opcua.url, "operator", PASSWORDS["operator"], self.folder / "plc", 0.02, wait_s=15.0)
+        made = PlcOptions(self.opcua.url, "operator", PASSWORDS["operator"], self.folder / "plc", 0.02, wait_s=60.0)
         return PlcSimulator(replace(made, **options))
 
 

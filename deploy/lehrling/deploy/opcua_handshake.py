@@ -21,7 +21,7 @@ from lehrling.deploy.opcua_nodes import argument, scalar, standard
 from lehrling.deploy.opcua_types import DATA_TYPES, Space
 
 CELL: Final = "Cell"
-ANSWER_S = 2.0
+ANSWER_S = 5.0
 COMMAND_NODES: Mapping[str, tuple[str, str]] = {
     "HeartbeatPlc": ("heartbeat", "UInt16"),
     "Cmd": ("command", "UInt16"),

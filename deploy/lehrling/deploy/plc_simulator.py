@@ -29,7 +29,7 @@ from lehrling.deploy.opcua_server import NAMESPACE
 from lehrling.deploy.opcua_types import DATA_TYPES
 
 Reading = Mapping[str, bool | int | str]
-CONNECT_S, RETRY_S, REQUEST_S = 10.0, 0.2, 4.0
+RETRY_S, REQUEST_S = 0.2, 10.0
 LOST = (OSError, UaError, TimeoutError, asyncio.TimeoutError, ConnectionError)
 
 
@@ -89,7 +89,7 @@ class PlcSimulator:
         ensure_certificate(*names, application_uri("plc-simulator"), ["localhost"])
         self._thread.start()
         try:
-            self.until(lambda: bool(self.status) and (bool(self.status["Linked"]) or not self.beating), CONNECT_S)
+            self.until(lambda: bool(self.status) and (bool(self.status["Linked"]) or not self.beating))
         except PlcError as error:
             self.close()
             raise InputError(f"The cell at {options.url} does not answer: {self._failure or error}.") from error
