@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,16 @@ def test_a_bundle_is_not_loaded_before_it_is_verified(
         content[len(content) // 2] ^= 1
         (copied / form).write_bytes(content)
     assert lehrling(*words, "--bundle-key", copied / "plant.pub").refused("was changed", code=1)
+
+
+def test_a_policys_folder_needs_nothing_to_verify_signatures_with(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    monkeypatch.delitem(sys.modules, "lehrling.deploy.bundle", raising=False)
+    monkeypatch.delitem(sys.modules, "lehrling.deploy.bundle_keys", raising=False)
+    source = find_policies([f"left={copied / 'nut'}"], None, None)
+    assert (source.policies, source.base) == ({"left": copied / "nut"}, None)
 
 
 def test_a_bundle_whose_manifest_was_taken_away_is_no_policy_and_no_bundle(lehrling: Command, copied: Path) -> None:

@@ -60,8 +60,6 @@ def find_policies(words: list[str], key: Path | None, base: str | None) -> Polic
 def _opened(word: str, key: Path | None) -> Path | None:
     """Return the folder of a bundle once it is verified, None for a policy's folder."""
     from lehrling.datasets.errors import InputError
-    from lehrling.deploy.bundle import open_bundle
-    from lehrling.deploy.bundle_keys import key_id, read_public
 
     name, said, rest = word.partition("=")
     path = Path(rest if said else word)
@@ -74,6 +72,8 @@ def _opened(word: str, key: Path | None) -> Path | None:
     if key is None:
         raise InputError(f"{path} is a bundle; give --bundle-key FILE, the public key of who made it.")
     from lehrling.cli.output import say
+    from lehrling.deploy.bundle import open_bundle
+    from lehrling.deploy.bundle_keys import key_id, read_public
 
     folder = open_bundle(path, key)
     say(f"{path} is as key {key_id(read_public(key))} signed it")
