@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from cell_nodesets import (
@@ -12,10 +13,12 @@ from cell_nodesets import (
     OPTIONAL_PLACEHOLDER,
     Entry,
     built,
+    files,
     official,
 )
-from cell_rig import cell_config
+from cell_rig import cell_config, serving
 
+from lehrling.datasets.errors import InputError
 from lehrling.deploy.opcua_model import DI, ROBOTICS
 
 OWN = "urn:own"
@@ -124,3 +127,30 @@ def test_properties_are_properties_and_components_components(
         if key.startswith(OWN) and entry.kind == "Variable":
             above = {target for kind, target in entry.parents if kind == f"{CORE}|46"}
             assert bool(above) == (entry.type_ == f"{CORE}|68"), key
+
+
+def test_with_the_official_files_loaded_the_robot_looks_the_same(
+    tmp_path: Path, ours: Mapping[str, Entry], reference: Mapping[str, Entry]
+) -> None:
+    config = cell_config(tmp_path, opcua={"nodesets": [str(path) for path in files()]})
+    loaded = built(config)
+    assert set(reference) <= set(loaded)
+    for key, entry in ours.items():
+        if key.startswith(OWN):
+            assert loaded[key] == entry
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("no xml", "Expected an OPC UA NodeSet"),
+        ("<?xml version='1.0'?><UANodeSet/>", "Expected an OPC UA NodeSet|Expected the type"),
+        ("<!DOCTYPE x [<!ENTITY a 'b'>]><x>&a;</x>", "declares XML entities"),
+    ],
+)
+def test_a_file_that_is_no_nodeset_is_refused_before_anybody_is_served(
+    tmp_path: Path, content: str, problem: str
+) -> None:
+    (tmp_path / "x.xml").write_text(content)
+    with pytest.raises(InputError, match=problem), serving(tmp_path, opcua={"nodesets": ["x.xml", "x.xml"]}):
+        pass

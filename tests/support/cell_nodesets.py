@@ -46,13 +46,18 @@ class Entry:
     strings: tuple[str, ...] = ()
 
 
-def official() -> Mapping[str, Entry]:
-    """Return every node of the official files; skips the test where they are absent."""
-    found: dict[str, Entry] = {}
+def files() -> tuple[Path, Path]:
+    """Return the official files; skips the test where they are absent."""
     for name in FILES:
-        path = FOLDER / name
-        if not path.is_file():
+        if not (FOLDER / name).is_file():
             pytest.skip(f"the OPC Foundation's {name} is not at {FOLDER} (github.com/OPCFoundation/UA-Nodeset has it)")
+    return FOLDER / FILES[0], FOLDER / FILES[1]
+
+
+def official() -> Mapping[str, Entry]:
+    """Return every node of the official files."""
+    found: dict[str, Entry] = {}
+    for path in files():
         found |= _read(ET.parse(path).getroot())
     return found
 
@@ -106,7 +111,7 @@ def built(config: CellConfig) -> dict[str, Entry]:
 async def _built(config: CellConfig) -> dict[str, Entry]:
     server = CellServer(CellInternalServer(CellUserManager(Users(()), None, lambda *_: None), 4))
     await server.init()
-    space = await Space.make(server, "urn:own")
+    space = await Space.make(server, "urn:own", config.opcua.nodesets or ())
     await RoboticsView(space, config).build()
     uris = await server.get_namespace_array()
     nodes = server.iserver.aspace
@@ -136,7 +141,7 @@ def _entry(node: NodeData, uris: list[str]) -> Entry:
         entry.data_type, entry.rank = _id(data_type, uris), rank
         texts = value(AttributeIds.Value)
         if isinstance(texts, list):
-            entry.strings = tuple(text.Text for text in texts)
+            entry.strings = tuple(str(text.Text) for text in texts if isinstance(text, ua.LocalizedText))
     for reference in node.references:
         _take(entry, _id(reference.ReferenceTypeId, uris), _id(reference.NodeId, uris), reference.IsForward)
     return entry

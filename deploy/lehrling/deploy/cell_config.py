@@ -107,6 +107,8 @@ class OpcUaConfig(Strict):
         hosts: names and addresses under which clients reach the server, for its certificate.
         users: file of users, see `lehrling cell-user`.
         trusted: folder of client certificates (DER or PEM); without it any client may try a password.
+        nodesets: the OPC Foundation's NodeSet files of DI and Robotics, in this order, to show all of their types; without
+            them the cell builds those that it uses.
     """
 
     host: Host = "127.0.0.1"
@@ -116,6 +118,7 @@ class OpcUaConfig(Strict):
     hosts: tuple[Host, ...] = ("localhost", "127.0.0.1")
     users: Path = Path("users.yaml")
     trusted: Path | None = None
+    nodesets: tuple[Path, Path] | None = None
     sessions_max: Annotated[int, Field(ge=1, le=200)] = 16
 
 
@@ -215,6 +218,7 @@ def read_cell_config(path: Path) -> CellConfig:
             "key": folder / opcua.key,
             "users": folder / opcua.users,
             "trusted": trusted,
+            "nodesets": tuple(folder / each for each in opcua.nodesets) if opcua.nodesets else None,
         }
     )
     return config.model_copy(

@@ -77,12 +77,14 @@ class OpcUaServer:
         """Listen.
 
         Raises:
-            InputError: the address is taken or not this machine's.
+            InputError: the address is taken or not this machine's, or a NodeSet is wrong.
         """
         self._thread.start()
         self._listening.wait()
         if self._failure is not None:
             self._thread.join()
+            if isinstance(self._failure, InputError):
+                raise self._failure
             where = f"{self._config.opcua.host}:{self._config.opcua.port}"
             raise InputError(f"The OPC UA server cannot listen on {where}: {self._failure}.") from self._failure
 
@@ -112,8 +114,8 @@ class OpcUaServer:
     async def _serve(self) -> None:
         self._ending = asyncio.Event()
         server = await self._made()
+        space = await Space.make(server, NAMESPACE, self._config.opcua.nodesets or ())
         make_read_only(server)
-        space = await Space.make(server, NAMESPACE)
         writable = self._config.handshake.commands_from == "opcua"
         nodes = HandshakeNodes(server, space, self._exchange, writable)
         robot = RoboticsView(space, self._config)

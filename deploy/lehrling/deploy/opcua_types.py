@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from asyncua import ua
 from asyncua.server.server import Server
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 
+from lehrling.datasets.errors import InputError
 from lehrling.deploy.opcua_model import (
     DEVICE_SET,
     DI,
@@ -48,6 +50,7 @@ DATA_TYPES: Mapping[str, tuple[int, ua.VariantType]] = {
     "LocalizedText": (IDS.LocalizedText, ua.VariantType.LocalizedText),
     "EUInformation": (IDS.EUInformation, ua.VariantType.ExtensionObject),
 }
+NODESET_BYTES_MAX = 16 << 20
 NOT_CONNECTED = ua.StatusCode(ua.UInt32(StatusCodes.BadNotConnected))
 
 
@@ -74,14 +77,23 @@ class Space:
     _types: dict[str, ua.NodeId] = field(default_factory=dict)
 
     @classmethod
-    async def make(cls, server: Server, own: str) -> Space:
-        """Register the namespaces and build the types."""
+    async def make(cls, server: Server, own: str, nodesets: Sequence[Path] = ()) -> Space:
+        """Register the namespaces and build the types, or take them from the official files.
+
+        Raises:
+            InputError: a file is no NodeSet, or lacks a type.
+        """
+        for path in nodesets:
+            await _import(server, path)
         indexes = {
             "DI": await server.register_namespace(DI),
             "R": await server.register_namespace(ROBOTICS),
         }
         space = cls(Builder(server), indexes, await server.register_namespace(own))
-        await space._add_types()
+        if nodesets:
+            space._find_types(server, nodesets)
+        else:
+            await space._add_types()
         return space
 
     def qualified(self, name: str) -> ua.QualifiedName:
@@ -110,6 +122,15 @@ class Space:
         node = self._number(number, self.indexes[name.partition(":")[0]])
         self._types[name] = node
         return node
+
+    def _find_types(self, server: Server, nodesets: Sequence[Path]) -> None:
+        numbers = {each.name: each.number for each in OBJECT_TYPES}
+        numbers |= {name: number for number, name, _, _ in ENUMERATIONS}
+        numbers |= {name: number for number, name, _ in REFERENCE_TYPES}
+        for name, number in numbers.items():
+            if self._named(number, name) not in server.iserver.aspace:
+                files = " and ".join(map(str, nodesets))
+                raise InputError(f"Expected the type {name} in {files}; give the files of DI, then of Robotics 1.01.")
 
     async def _add_types(self) -> None:
         for number, name, strings, words in ENUMERATIONS:
@@ -203,6 +224,21 @@ class Space:
     async def refer(self, source: str, reference: str, target: str) -> None:
         """Add a reference of the table between two instances."""
         await self.builder.refer(self.nodes[source], self.type_id(reference), self.nodes[target])
+
+
+async def _import(server: Server, path: Path) -> None:
+    """Load a NodeSet, without making code of its data types, which asyncua would execute."""
+    try:
+        if path.stat().st_size > NODESET_BYTES_MAX:
+            raise InputError(f"{path} is larger than {NODESET_BYTES_MAX} bytes; that is no NodeSet of DI or Robotics.")
+        content = path.read_bytes()
+        if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+            raise InputError(f"{path} declares XML entities, which no NodeSet does.")
+        await server.import_xml(xmlstring=content.decode(), auto_load_definitions=False)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"Expected an OPC UA NodeSet (XML) at {path}: {type(error).__name__}: {error}.") from error
 
 
 def _parts(type_: str) -> list[Part]:
