@@ -118,6 +118,18 @@ def test_a_given_base_goes_before_a_bundles_and_two_bases_need_one(copied: Path)
     assert (source.embodiment, source.guard) == (copied / "cell7" / "embodiment.yaml", copied / "cell7" / "guard.yaml")
 
 
+def test_an_onnx_export_is_refused_alone_and_left_out_beside_others(lehrling: Command, copied: Path) -> None:
+    graph = Path(shutil.copytree(copied / "nut", copied / "graph"))
+    (graph / "export.json").write_text('{"kind": "onnx"}')
+    assert lehrling("serve", graph, "--check").refused("is an ONNX export", "merged export")
+    for name, policies in (("both", ("graph", "nut")), ("alone", ("graph",))):
+        parts = BundleParts({policy: copied / policy for policy in policies})
+        make_bundle(parts, copied / name, copied / "plant.key")
+    assert list(find_policies([str(copied / "both")], copied / "plant.pub", None).policies) == ["nut"]
+    with pytest.raises(InputError, match="is an ONNX export"):
+        find_policies([str(copied / "alone")], copied / "plant.pub", None)
+
+
 def run_with(lehrling: Command, monkeypatch: pytest.MonkeyPatch, *words: object) -> tuple[Any, Any, list[str]]:
     """Run a bundle up to where the robot begins; return the robot's configuration, the plan, and what is served."""
     told: list[Any] = []

@@ -38,7 +38,7 @@ def find_policies(words: list[str], key: Path | None, base: str | None) -> Polic
     """Find policies in `NAME=FOLDER`, folders and bundles, which are verified first; a given base goes before a bundle's.
 
     Raises:
-        InputError: a bundle without a key, a key where there is no bundle, or several bases.
+        InputError: a bundle without a key, a key where there is no bundle, several bases, or an ONNX export.
         DamageError: a bundle is not what was signed by that key.
         StorageError: a bundle's archive cannot be unpacked beside it.
     """
@@ -48,6 +48,10 @@ def find_policies(words: list[str], key: Path | None, base: str | None) -> Polic
 
     folders = {word: _opened(word, key) for word in words}
     policies = named([policy for word in words for policy in _policies(word, folders[word])])
+    if graphs := [folder for folder in policies.values() if _is_graph(folder)]:
+        raise InputError(
+            f"{graphs[0]} is an ONNX export, which `eval` and onnxruntime run; serve a merged export instead."
+        )
     bundles = [folder for folder in folders.values() if folder is not None]
     bases = {str(folder / "base") for folder in bundles if (folder / "base").is_dir()}
     bases |= {own for folder in policies.values() if (own := own_base(folder))}
@@ -88,11 +92,17 @@ def is_bundle(path: Path) -> bool:
 
 
 def _policies(word: str, bundle: Path | None) -> list[str]:
-    """Return the policies of a word, as `NAME=FOLDER` where a bundle names them."""
+    """Return the policies of a word, as `NAME=FOLDER` where a bundle names them; graphs beside others are for other programs."""
     if bundle is None:
         return [word]
-    found = sorted((bundle / "policies").glob("*/policy.json"))
-    return [f"{path.parent.name}={path.parent}" for path in found]
+    found = sorted(path.parent for path in (bundle / "policies").glob("*/policy.json"))
+    return [f"{path.name}={path}" for path in [p for p in found if not _is_graph(p)] or found]
+
+
+def _is_graph(folder: Path) -> bool:
+    from lehrling.training.export_facts import read_export
+
+    return read_export(folder).get("kind") == "onnx"
 
 
 def _only(bundles: list[Path], name: str) -> Path | None:
