@@ -267,6 +267,15 @@ def test_a_runtime_that_breaks_ends_the_handshake_with_the_robot_at_rest(tmp_pat
         assert cell.runtime.calls[-1] == ("stop", "the cell ends")
 
 
+def test_an_opc_ua_server_that_breaks_ends_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(tmp_path) as cell:
+        until(lambda: cell.cell.steps > 3)
+        monkeypatch.setattr("lehrling.deploy.opcua_handshake.STATUS_NODES", None)
+        assert cell.cell.ended.wait(20)
+        assert cell.cell.failed
+    assert "AttributeError" in str(cell.records.facts("side broken"))
+
+
 def test_a_request_that_the_runtime_refuses_is_an_error_for_the_plc(cell: Running) -> None:
     def refuse(recipe: int) -> None:
         raise InputError(f"Adapter of recipe {recipe} is missing.")

@@ -138,7 +138,9 @@ def running(folder: Path, *sides: Callable[[CellConfig, Exchange], Side], **part
     """Run a cell with its OPC UA server and other sides."""
     config, exchange, records, runtime = cell_config(folder, **parts), Exchange(), Records(), FakeRuntime()
     cell = Cell(config, runtime, CellAudit(records), exchange=exchange)
-    opcua = OpcUaServer(config, exchange, lambda name, what: cell.tell("login", {"user": name, "what": what}))
+    opcua = OpcUaServer(
+        config, exchange, lambda name, what: cell.tell("login", {"user": name, "what": what}), cell.fail
+    )
     cell.add(opcua)
     for side in sides:
         cell.add(side(config, exchange))

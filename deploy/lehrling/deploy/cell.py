@@ -54,7 +54,8 @@ class Cell:
 
     Attributes:
         exchange: where the sides meet the handshake.
-        failed: whether the handshake ended by an error of its own; the robot was stopped then.
+        failed: whether the handshake or a side ended by an error of its own.
+        ended: set when there is nothing to wait for any more.
         steps: of the handshake.
         slowest_s: the longest step.
     """
@@ -85,6 +86,12 @@ class Cell:
     def tell(self, kind: str, facts: Mapping[str, str | float | bool | None]) -> None:
         """Have something audited; from any thread."""
         self._audit.tell(Event(kind, facts))
+
+    def fail(self, text: str) -> None:
+        """Have the cell end, since a side of it broke; from any thread. Whoever waits for `ended` stops it."""
+        self.tell("side broken", {"text": text})
+        self.failed = True
+        self.ended.set()
 
     def start(self) -> None:
         """Begin; where a side cannot, everything ends again.

@@ -47,7 +47,9 @@ def make_cell(config: CellConfig, runtime: Runtime, audit: CellAudit) -> MadeCel
     """
     exchange = Exchange()
     cell = Cell(config, runtime, audit, exchange=exchange)
-    opcua = OpcUaServer(config, exchange, lambda name, what: cell.tell("login", {"user": name, "what": what}))
+    opcua = OpcUaServer(
+        config, exchange, lambda name, what: cell.tell("login", {"user": name, "what": what}), cell.fail
+    )
     mqtt = MqttTelemetry(config, exchange) if config.mqtt is not None else None
     s7 = S7Link(config, exchange, lambda text: cell.tell("warning", {"text": text})) if config.s7 is not None else None
     for side in (opcua, mqtt, s7):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import ssl
 import threading
 import time
@@ -103,7 +104,7 @@ class MqttTelemetry:
         if not self._client.is_connected():
             self.counts.dropped += 1
             return
-        text = json.dumps({"stamp_ns": time.time_ns(), **content}, separators=(",", ":"))
+        text = json.dumps({"stamp_ns": time.time_ns(), **content}, separators=(",", ":"), allow_nan=False)
         info = self._client.publish(self._topic(name), text, qos=1 if retain else 0, retain=retain)
         if info.rc == paho.MQTT_ERR_SUCCESS:
             self.counts.published += 1
@@ -169,5 +170,13 @@ def status_json(status: Status) -> Mapping[str, object]:
 
 def robot_json(shown: Shown) -> Mapping[str, object]:
     """Return what the robot does."""
-    axes = {name: {"position": axis.position, "velocity": axis.velocity} for name, axis in shown.state.axes.items()}
+    axes = {
+        name: {"position": _finite(axis.position), "velocity": _finite(axis.velocity)}
+        for name, axis in shown.state.axes.items()
+    }
     return {"phase": shown.state.phase, "speed": shown.state.speed, "latched": shown.state.latched, "axes": axes}
+
+
+def _finite(value: float) -> float | None:
+    """Return a number as JSON can say it."""
+    return value if math.isfinite(value) else None

@@ -8,6 +8,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -46,14 +47,20 @@ class OpcUaServer:
         fingerprint: SHA-256 of the server's certificate, hexadecimal.
     """
 
-    def __init__(self, config: CellConfig, exchange: Exchange, told: Told | None = None) -> None:
-        """Read users and certificates.
+    def __init__(
+        self,
+        config: CellConfig,
+        exchange: Exchange,
+        told: Told | None = None,
+        broken: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        """Read users and certificates; `broken` is called where the server ends by an error of its own.
 
         Raises:
             InputError: they are missing or wrong.
             StorageError: a certificate cannot be written.
         """
-        self._config, self._exchange = config, exchange
+        self._config, self._exchange, self._broken = config, exchange, broken
         opcua = config.opcua
         users = Users.read(opcua.users)
         trusted = read_trusted(opcua.trusted) if opcua.trusted else None
@@ -105,7 +112,8 @@ class OpcUaServer:
         except Exception as error:  # noqa: BLE001 (told to the thread that starts)
             self._failure = error
             if self._listening.is_set():
-                _log.exception("the OPC UA server ended")
+                _log.exception("the OPC UA server ended by an error")
+                self._broken(f"The OPC UA server ended by an error: {type(error).__name__}: {error}.")
         finally:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()

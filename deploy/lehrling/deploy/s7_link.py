@@ -74,12 +74,10 @@ class S7Link:
             self._thread.join()
 
     def _run(self) -> None:
-        from snap7.error import S7Error
-
         while not self._ending.is_set():
             try:
                 self._copy()
-            except (S7Error, OSError, RuntimeError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 (a PLC may answer anything; the link is made anew)
                 self.failures += 1
                 if self.failures == 1 or self.failures % 100 == 0:
                     _log.warning("S7 %s:%d: %s (%d times so far)", self._s7.host, self._s7.port, error, self.failures)
