@@ -363,3 +363,22 @@ def test_after_a_cycle_the_guard_lets_go_without_an_alarm() -> None:
     table.arm.pose[:3] += 0.3
     table.run(50)
     assert table.drive.phase is Phase.READY
+
+
+def test_an_operator_needs_the_permission_to_move_too_and_a_second_take_over_knows_nothing_of_the_first() -> None:
+    table = started(Cell(Answers(towards(*PLACE, gripper=-1.0)), hand="/hand"))
+    table.run(60)
+    table.enabled = False
+    here = table.arm.pose[:3].copy()
+    table.device = lambda _tick: messages.pose_stamped(here + np.array([0.05, 0, 0]), [0, 1, 0, 0], WALL_NS, "cell")
+    table.run(150)
+    assert abs(table.arm.pose[0] - here[0]) < 0.03
+    hands = table.drive._means.hands
+    gripper = messages.joint_state(["gripper"], [1.0], [], [], WALL_NS)
+    table.drive.hear("/hand/gripper_command", gripper, table.arm.now_ns, table.arm.wall_ns)
+    assert set(hands._rows) == {"tcp_command", "gripper_command"}
+    table.device = None
+    table.run(60)
+    table.device = lambda _tick: messages.pose_stamped(here, [0, 1, 0, 0], WALL_NS, "cell")
+    table.run(2)
+    assert set(hands._rows) == {"tcp_command"}

@@ -130,13 +130,10 @@ class Execution:
             self._ask(now_ns, wall_ns)
 
     def _follow(self, now_ns: int) -> None:
-        """Let the operator lead: holding the device is the permission to move."""
-        guard = self.means.link.guard
+        """Let the operator lead; the permission to move is needed as ever."""
         if not self.by_hand:
             self.by_hand, self.interventions = True, self.interventions + 1
-            guard.drop()
-        guard.client(now_ns)
-        guard.enable(now_ns)
+            self.means.link.guard.drop()
         self._seen_ns = now_ns
         self.means.hands.lead(now_ns)
 

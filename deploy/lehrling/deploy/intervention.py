@@ -62,6 +62,8 @@ class Intervention:
             self.refused = f"{topic}: expected a whole command, some of its elements are missing."
             return True
         self.refused = ""
+        if not self.active(now_ns):
+            self._rows.clear()
         self._before_ns, self._last_ns = self._last_ns, now_ns
         self._rows[stream.name], self._new = row, True
         return True

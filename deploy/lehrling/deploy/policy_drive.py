@@ -157,8 +157,11 @@ class PolicyDrive:
 
     def set_enabled(self, enabled: bool, now_ns: int) -> None:
         """Renew or withdraw the permission to move."""
-        self._enabled_ns = now_ns if enabled else now_ns - ENABLED_NS
-        if not enabled:
+        if enabled:
+            self._enabled_ns = now_ns
+            self.guard.enable(now_ns)
+        else:
+            self._enabled_ns = now_ns - ENABLED_NS
             self.guard.release()
 
     def fail(self, code: int, text: str) -> None:
@@ -234,10 +237,8 @@ class PolicyDrive:
         self._say("adapter", name=recipe.adapter, model=facts.model_hash, statistics=facts.statistics_hash)
 
     def _drive(self, cycle: Execution, now_ns: int, wall_ns: int) -> None:
-        """Hand the permission on to the guard, and let the cycle do what is due."""
+        """Let the cycle do what is due."""
         permitted = now_ns - self._enabled_ns < ENABLED_NS
-        if permitted:
-            self.guard.enable(now_ns)
         if cycle.result is not None:
             return
         led, command = cycle.by_hand, self._command

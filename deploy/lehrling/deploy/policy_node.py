@@ -45,7 +45,7 @@ PARAMETERS: dict[str, Any] = {
     "corrections": "",
     "traces": "",
     "black_box": "",
-    "adapter": "policy",
+    "adapter": "",
     "instruction": "",
     "instruction_topic": "",
     "limit_s": 60.0,

@@ -23,7 +23,7 @@ from lehrling.deploy.inference import Inference
 from lehrling.deploy.policy_drive import QUIET, PolicyDrive, Tell, first_facts
 from lehrling.deploy.ros_drive import Drive, control_loop
 from lehrling.deploy.run_config import RunConfig
-from lehrling.deploy.runtime import Result
+from lehrling.deploy.runtime import FAULTS, Result
 
 FLAG = "std_msgs/msg/Bool"
 TICKS_KEPT = 60_000
@@ -87,7 +87,7 @@ class RobotLoop:
         self._box = BlackBox(config.black_box, robot, tell=say) if config.black_box else None
         self._bound = self._names()
         self._ticks: deque[int] = deque(maxlen=TICKS_KEPT)
-        self._by_hand, self._latched = False, False
+        self._by_hand, self._stopped = False, False
         self._traces = 0
 
     def _flag_topics(self) -> dict[str, str]:
@@ -194,12 +194,18 @@ class RobotLoop:
             else:
                 self._corrections.end()
         self._by_hand = by_hand
-        latched = self.drive.guard.latch.latched
-        if self._box is not None and latched and not self._latched:
-            self._box.keep(self.drive.guard.latch.cause, self.drive.state.fault)
-        self._latched = latched
+        if self._box is not None:
+            self._keep_stop(self._box)
         while self.drive.ended:
             self._save(self.drive.ended.pop(0))
+
+    def _keep_stop(self, box: BlackBox) -> None:
+        """Keep what was before a stop or fault, once."""
+        state = self.drive.state
+        stopped = state.latched or state.fault_code != 0
+        if stopped and not self._stopped:
+            box.keep(self.drive.guard.latch.cause or FAULTS[state.fault_code], state.fault)
+        self._stopped = stopped
 
     def _details(self, cycle: Execution) -> dict[str, str | int]:
         state = self.drive.state

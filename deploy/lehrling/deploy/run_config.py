@@ -34,7 +34,7 @@ class RunConfig(BaseModel):
         interventions: prefix under which an operator's device sends the embodiment's command topics to take over.
         corrections: dataset into which interventions are recorded.
         traces: folder for what was asked, sent and measured, a file a cycle.
-        black_box: dataset into which the last 30 s before a stop are written.
+        black_box: dataset into which the last 30 s before a stop or fault are written.
         mode, execute: of the chunk runtime, see `Recipe`; a node of one recipe says them there.
         connect_s: how long to wait for the policy server.
     """
