@@ -18,6 +18,7 @@ from file_operations import Operation, watched
 from short_episodes import check, record, session
 
 from lehrling.datasets.dataset import Dataset, create_dataset
+from lehrling.datasets.edit_cut import trim
 from lehrling.datasets.edits import delete
 from lehrling.datasets.errors import LehrlingError, StorageError
 from lehrling.datasets.manifest import MANIFEST
@@ -162,4 +163,36 @@ def test_verify_names_a_file_on_a_bad_sector_and_gives_up_no_episode_for_want_of
     with watched(root, refuse), Dataset.open_for_writing(root) as dataset:
         with pytest.raises(StorageError, match="Too many open files"):
             dataset.repair(deep=True)
+        assert dataset.records["one"].status == "sealed"
+
+
+def test_a_recording_ends_on_a_disk_that_does_not_give_its_reserve_back(plant: Path, tmp_path: Path) -> None:
+    root = copied(plant, tmp_path / "plant.zarr")
+
+    def refuse(operation: Operation) -> None:
+        if operation.kind == "unlink" and operation.path == "journals/two/reserve":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with watched(root, refuse):
+        record(root, "two")
+    check(root, files(root / "episodes" / "one"), ["ended"], synced=True)
+
+
+def test_frames_that_cannot_be_read_for_now_end_an_edit_in_a_sentence(plant: Path, tmp_path: Path) -> None:
+    root = copied(plant, tmp_path / "plant.zarr")
+    before = files(root / "episodes" / "one")
+    number = 0
+
+    def refuse(operation: Operation) -> None:
+        nonlocal number
+        if operation.kind == "read" and operation.path.startswith("episodes/one/front/value/c/"):
+            number += 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    wanted = pytest.raises(StorageError, match="Too many open files; nothing was changed")
+    with Dataset.open_for_writing(root) as dataset, watched(root, refuse), wanted:
+        trim(dataset, [dataset.records["one"]], 0.03)
+    assert number == 1
+    assert files(root / "episodes" / "one") == before
+    with Dataset.open_for_writing(root) as dataset:
         assert dataset.records["one"].status == "sealed"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lehrling.datasets.arrays import array_metadata
 from lehrling.datasets.errors import DamageError, InputError
+from lehrling.datasets.files import unreadable
 
 _MISSING = np.uint64(2**64 - 1)
 _CHECKSUM = 4
@@ -109,9 +110,13 @@ def _inner(metadata: dict[str, Any], directory: Path) -> list[int] | None:
 
 
 def _content(path: Path) -> bytes:
+    missing = DamageError(f"{path} is missing; run `lehrling verify` on the dataset.")
     if not path.is_file() or path.is_symlink():
-        raise DamageError(f"{path} is missing; run `lehrling verify` on the dataset.")
-    return path.read_bytes()
+        raise missing
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(error, path, missing) from error
 
 
 def _shard(path: Path, chunks: int) -> tuple[bytes, NDArray[np.uint64]]:
