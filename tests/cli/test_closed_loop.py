@@ -73,7 +73,7 @@ def test_a_plc_starts_recipes_of_two_adapters_parts_are_handled_and_all_is_audit
     audit = verify(out / "audit.jsonl")
     assert (audit.whole, audit.closed) == (True, True)
     assert audit.kinds["cycle started"] == audit.kinds["cycle ended"] == 4
-    assert audit.kinds["robot start"] == audit.kinds["robot end"] == 4
+    assert audit.kinds["start"] == audit.kinds["end"] == 4
     for cycle in told["cycles"]:
         assert len(load_trace(Path(cycle["trace"]))["sent"]) > 100
     assert "Closed loop" in (out / "report.html").read_text(encoding="utf-8")
