@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from driven_policies import ARM6, CHUNK, MS, NAMES, VIEW, Answers, Cell, hello, recipe, towards
+from driven_policies import ARM6, CHUNK, JOINTS, MS, NAMES, VIEW, Answers, Cell, hello, recipe, towards
 from driven_robots import WALL_NS
 
 from lehrling.datasets import messages
@@ -68,7 +68,7 @@ def test_the_policy_is_asked_as_its_view_holds_the_world() -> None:
         ]
     )
     assert isinstance(first["observation/front"], bytes)
-    np.testing.assert_allclose(first["observation/state"], [0.1] * 7, atol=1e-6)
+    np.testing.assert_allclose(first["observation/state"], 0.1 * np.arange(7), atol=1e-6)
     assert (first["prompt"], first["adapter"], first["contract"]) == ("put it there", "left", ARM6.contract_hash)
     later = table.answers.questions[2].content
     assert later["prev_chunk_tail"].shape == (CHUNK // 2, len(NAMES))
@@ -382,3 +382,31 @@ def test_an_operator_needs_the_permission_to_move_too_and_a_second_take_over_kno
     table.device = lambda _tick: messages.pose_stamped(here, [0, 1, 0, 0], WALL_NS, "cell")
     table.run(2)
     assert set(hands._rows) == {"tcp_command"}
+
+
+def test_joints_that_come_in_another_order_are_the_same_state() -> None:
+    states = []
+    for order in (JOINTS, tuple(reversed(JOINTS))):
+        table = started(cell())
+        table.order = order
+        table.run(100)
+        states.append(table.answers.questions[-1].content["observation/state"])
+    np.testing.assert_array_equal(states[0], states[1])
+
+
+@pytest.mark.parametrize("seconds", [-3600, -3, -0.3, 0.3, 3, 3600])
+def test_a_wall_clock_that_jumps_never_leaves_the_arm_moving_blindly(seconds: float) -> None:
+    """It either goes on, with observations by the new time, or it ends at rest with a fault."""
+    table = started(cell())
+    table.run(60)
+    table.jump_ns = round(seconds * 1e9)
+    table.run(450)
+    phase = table.drive.phase
+    assert phase in (Phase.EXECUTING, Phase.FAULT)
+    if phase is Phase.FAULT:
+        assert at_rest(table)
+        assert table.drive.state.fault_code == 3
+    else:
+        np.testing.assert_allclose(table.arm.pose[:3], PLACE, atol=5e-3)
+    worst = max(float(np.abs(command.velocity[:3]).max()) for command in table.arm.commands)
+    assert worst <= 0.25 + 1e-6

@@ -111,6 +111,8 @@ class Cell:
         blind: cameras that send nothing.
         enabled: whether the permission to move is renewed.
         settled: whether all that was told is written.
+        order: in which the robot names its joints.
+        jump_ns: by which the wall clock is off.
         hand: prefix of the operator's device's topics; `device` makes its pose command for a tick.
     """
 
@@ -122,6 +124,8 @@ class Cell:
     settled: bool = True
     hand: str = ""
     device: Callable[[int], bytes | None] | None = None
+    order: tuple[str, ...] = JOINTS
+    jump_ns: int = 0
     refuse: Exception | None = None
     unwritten: Exception | None = None
 
@@ -129,6 +133,7 @@ class Cell:
         facts = PolicyFacts.from_hello(self.answers.hello, "left")
         self.drive = PolicyDrive(ARM6, facts, self.answers, self.config, self._tell, self._settled, self.hand)
         self.arm = DrivenArm(self.drive.link)
+        self.positions = {name: 0.1 * place for place, name in enumerate(JOINTS)}
 
     def _tell(self, kind: str, facts: Any) -> None:
         if self.refuse is not None:
@@ -154,6 +159,7 @@ class Cell:
         raise AssertionError(f"not within {ticks} ticks: {self.drive.state}")
 
     def _step(self, now_ns: int, wall_ns: int) -> tuple[Command, list[Outgoing]]:
+        wall_ns += self.jump_ns
         self.answers.tick, self.answers.tcp = self.arm.tick, self.arm.pose[:3].copy()
         self._tell_joints(now_ns, wall_ns)
         if self.arm.tick % 10 == 0:
@@ -169,7 +175,8 @@ class Cell:
         return self.drive.tick(now_ns, wall_ns)
 
     def _tell_joints(self, now_ns: int, wall_ns: int) -> None:
-        joints = messages.joint_state(list(JOINTS), [0.1] * 7, [0.0] * 7, [], wall_ns)
+        positions = [self.positions[name] for name in self.order]
+        joints = messages.joint_state(list(self.order), positions, [0.0] * 7, [], wall_ns)
         self.drive.hear("/joint_states", joints, now_ns, wall_ns)
 
     def ready(self) -> None:
