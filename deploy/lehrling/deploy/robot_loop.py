@@ -6,7 +6,9 @@ import gc
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -88,7 +90,7 @@ class RobotLoop:
         self._bound = self._names()
         self._ticks: deque[int] = deque(maxlen=TICKS_KEPT)
         self._by_hand, self._stopped = False, False
-        self._traces = 0
+        self._traces, self._saver = 0, ThreadPoolExecutor(1, "traces")
 
     def _flag_topics(self) -> dict[str, str]:
         full, config = self.drive.link.full, self.config
@@ -109,6 +111,7 @@ class RobotLoop:
     def close(self) -> None:
         """Let go of the robot and write what is to be written."""
         self._inference.close()
+        self._saver.shutdown()
         if self._corrections is not None:
             self._corrections.close()
         if self._box is not None:
@@ -212,13 +215,16 @@ class RobotLoop:
         return {"cycle": cycle.number, "recipe": cycle.recipe.number, "model": state.model_hash}
 
     def _save(self, cycle: Execution) -> None:
-        """Write a cycle's trace; the robot is at rest."""
+        """Have a cycle's trace written, beside the control loop."""
         if self.config.traces is None:
             return
         self._traces += 1
-        name = f"cycle_{cycle.number:05d}_{self._traces:03d}.npz"
+        path = self.config.traces / f"cycle_{cycle.number:05d}_{self._traces:03d}.npz"
+        self._saver.submit(self._write, cycle, path)
+
+    def _write(self, cycle: Execution, path: Path) -> None:
         try:
-            cycle.trace.save(self.config.traces / name)
+            cycle.trace.save(path)
         except LehrlingError as error:
             self._say(str(error))
 
