@@ -33,7 +33,8 @@ from lehrling.deploy.server import PolicyServer, ServeOptions
 from lehrling.training.adapters import AdapterBank
 from lehrling.training.protocol import Observation, PolicySpec
 
-OUTSIDE = Path(__file__).parents[1] / ".venvs/clients/bin/python"
+ROOT = Path(__file__).parents[1]
+OUTSIDE = ROOT / ".venvs/clients/bin/python"
 STATE, ACTIONS, CHUNK = 8, 7, 16
 SIZES = {"2 x 224x224": (2, 224, 224, 1000, 1.0), "3 x 640x480": (3, 480, 640, 300, 10.0)}
 """Cameras, height, width, requests, and the most that the median may take [ms]."""
@@ -267,11 +268,22 @@ def control(policy: Path, folder: Path) -> list[Result]:
     ]
 
 
+def long_tests() -> list[Result]:
+    """Run the tests of 100,000 random sequences and malformed frames, and return the figures that they note."""
+    chosen = [f"tests/deploy/test_{name}.py" for name in ("handshake_sequences", "server_fuzz", "opcua_fuzz")]
+    with tempfile.TemporaryDirectory() as name:
+        figures = Path(name) / "reliability.json"
+        words = [sys.executable, "-m", "pytest", "-q", "-m", "slow", *chosen]
+        subprocess.run(words, check=True, env={**os.environ, "LEHRLING_FIGURES": str(figures)}, cwd=ROOT, timeout=3600)
+        return [Result(**row) for row in json.loads(figures.read_text())["results"]]
+
+
 def main() -> None:
     """Measure everything."""
     with tempfile.TemporaryDirectory() as name:
         policy = small_policy(Path(name))
-        write("deploy", latencies() + together() + switching(policy) + control(policy, Path(name)))
+        figures = latencies() + together() + switching(policy) + control(policy, Path(name))
+    write("deploy", figures + long_tests())
 
 
 if __name__ == "__main__":
