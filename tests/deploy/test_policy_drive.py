@@ -410,3 +410,22 @@ def test_a_wall_clock_that_jumps_never_leaves_the_arm_moving_blindly(seconds: fl
         np.testing.assert_allclose(table.arm.pose[:3], PLACE, atol=5e-3)
     worst = max(float(np.abs(command.velocity[:3]).max()) for command in table.arm.commands)
     assert worst <= 0.25 + 1e-6
+
+
+def test_a_camera_that_shows_one_picture_under_new_stamps_while_the_arm_moves_is_a_fault() -> None:
+    table = started(cell())
+    table.run(40)
+    table.frozen = {"wrist"}
+    table.run_until(lambda: table.drive.phase is Phase.FAULT)
+    assert table.drive.state.fault_code == 3
+    assert table.drive.state.fault == "Camera 'wrist' sends one and the same picture while the robot moves."
+    assert at_rest(table) or table.run(30).velocity.max() == 0
+
+
+def test_pictures_of_a_scene_in_which_nothing_moves_may_be_equal() -> None:
+    table = cell()
+    table.frozen = {"wrist", "front"}
+    table.enabled = False
+    started(table)
+    table.run(500)
+    assert table.drive.phase is Phase.EXECUTING

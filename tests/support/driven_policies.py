@@ -109,6 +109,7 @@ class Cell:
 
     Attributes:
         blind: cameras that send nothing.
+        frozen: cameras that send one picture under new stamps.
         enabled: whether the permission to move is renewed.
         settled: whether all that was told is written.
         order: in which the robot names its joints.
@@ -120,6 +121,7 @@ class Cell:
     config: GuardConfig = field(default_factory=GuardConfig)
     told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     blind: set[str] = field(default_factory=set)
+    frozen: set[str] = field(default_factory=set)
     enabled: bool = True
     settled: bool = True
     hand: str = ""
@@ -165,7 +167,8 @@ class Cell:
         if self.arm.tick % 10 == 0:
             for camera in CAMERAS:
                 if camera not in self.blind:
-                    image = messages.compressed_image(jpeg(self.arm.tick), wall_ns - 30 * MS, camera)
+                    shown = 7 if camera in self.frozen else self.arm.tick
+                    image = messages.compressed_image(jpeg(shown), wall_ns - 30 * MS, camera)
                     self.drive.hear(f"/{camera}/image_raw/compressed", image, now_ns, wall_ns)
         told = None if self.device is None else self.device(self.arm.tick)
         if told is not None:

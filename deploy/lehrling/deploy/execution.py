@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lehrling.datasets.errors import InputError
 from lehrling.deploy.action_rows import ActionRows
@@ -21,6 +22,8 @@ from lehrling.deploy.runtime import Result
 
 FAILURES_MAX, BLIND_NS = 3, 2_000_000_000
 """Questions in a row that come to nothing, and time without a whole observation, after which a cycle is over."""
+FROZEN_FRAMES, FROZEN = 5, {"m": 0.03, "rad": 0.1}
+"""A camera that sends so many equal frames while the robot moves so far shows the past."""
 FATAL: Mapping[Cause, int] = {
     Cause.FIRST_MOVE: 4,
     Cause.CONTRACT: 9,
@@ -105,6 +108,8 @@ class Execution:
         self.trace = Trace(means.link.layout.names, round(self._period_ns))
         self._runner = self.recipe.runner(means.facts.chunk)
         self._seen_ns, self._failures, self._id = self.began_ns, 0, means.ids()
+        self._far = means.link.guard.axes.lengths(lambda unit: FROZEN.get(unit, np.inf))
+        self._shown: dict[str, NDArray[np.float64]] = {}
 
     def tick(self, now_ns: int, wall_ns: int, passed_ns: float, *, permitted: bool) -> None:
         """Let time pass and do what is due.
@@ -118,6 +123,9 @@ class Execution:
         if now_ns - self.began_ns > self.recipe.limit_s * 1e9:
             self.result, self.why = Result.TIMEOUT, f"The cycle took more than {self.recipe.limit_s:g} s."
             return
+        if camera := self._frozen():
+            self.means.fail(3, f"Camera {camera!r} sends one and the same picture while the robot moves.")
+            return
         if self.means.hands.active(now_ns):
             self._follow(now_ns)
             return
@@ -128,6 +136,16 @@ class Execution:
         runner.advance(int(self.position))
         if permitted and self.means.inference.connected:
             self._ask(now_ns, wall_ns)
+
+    def _frozen(self) -> str:
+        """Return a camera whose picture stands still under new stamps although the robot has moved, or an empty string."""
+        here = self.means.link.guard.measured
+        for camera, same in self.means.eyes.same.items():
+            if same == 0 or camera not in self._shown:
+                self._shown[camera] = here
+            elif same >= FROZEN_FRAMES and (np.abs(here - self._shown[camera]) > self._far).any():
+                return camera
+        return ""
 
     def _follow(self, now_ns: int) -> None:
         """Let the operator lead; the permission to move is needed as ever."""

@@ -23,6 +23,7 @@ class Observer:
         heard: topics to subscribe to -> message type, full names.
         latency_ns: how long after a time the view waits for what was seen at it.
         refused: topic -> why its last message could not be used.
+        same: camera -> how many of its newest frames are, byte for byte, the one before them.
     """
 
     def __init__(self, embodiment: Embodiment, view: ViewSpec) -> None:
@@ -43,6 +44,8 @@ class Observer:
         waits = [view.image_latency_ms if view.cameras else 0.0, *(field.latency_ms for field in view.state)]
         self.latency_ns = round(max(waits) * 1e6)
         self.refused: dict[str, str] = {}
+        self.same = dict.fromkeys(view.cameras, 0)
+        self._newest: dict[str, bytes] = {}
 
     def hear(self, topic: str, cdr: bytes, wall_ns: int) -> None:
         """Take a message that came at a wall-clock time; one that cannot be used is noted in `refused`."""
@@ -60,6 +63,8 @@ class Observer:
         if stream.kind == "colour_image":
             image = image_bytes(message, stream, source.topic)
             assert isinstance(image, bytes)
+            self.same[stream.name] = self.same[stream.name] + 1 if image == self._newest.get(stream.name) else 0
+            self._newest[stream.name] = image
             self._assembler.add_image(stream.name, image, stamp_ns, wall_ns)
             return
         row, mask = messages.numeric_row(message, source, stream, self._joints)
