@@ -146,6 +146,7 @@ def run_with(lehrling: Command, monkeypatch: pytest.MonkeyPatch, *words: object)
     return told[0], told[1], told[2]
 
 
+@pytest.mark.slow
 def test_a_run_takes_robot_and_limits_from_the_bundle(
     lehrling: Command, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ def key(lehrling: Command, tmp_path: Path) -> Path:
     return tmp_path / "plant"
 
 
-@pytest.mark.parametrize("form", ["merged", "onnx"])
+@pytest.mark.parametrize("form", ["merged", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_an_export_says_how_far_it_is_from_the_policy(
     lehrling: Command, policies: Path, tmp_path: Path, form: str
 ) -> None:
@@ -58,6 +58,7 @@ def test_the_adapter_alone_is_exported_with_json(lehrling: Command, policies: Pa
     assert set(done.data["files"]) == {path.name for path in (tmp_path / "out").iterdir()} - {"export.json"}
 
 
+@pytest.mark.slow
 def test_an_export_beyond_the_tolerance_fails_and_leaves_nothing(
     lehrling: Command, policies: Path, tmp_path: Path
 ) -> None:

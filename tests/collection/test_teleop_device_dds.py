@@ -24,6 +24,7 @@ def place(peer: Caller, axis: str) -> float:
     return float(peer.last(STATE)["axes"][f"tcp_command_{axis}"]["position"])
 
 
+@pytest.mark.slow
 def test_keys_take_over_from_the_policy_which_goes_on_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

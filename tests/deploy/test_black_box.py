@@ -124,6 +124,7 @@ def test_a_stop_with_nothing_held_is_kept_empty(tmp_path: Path) -> None:
     assert Dataset.open(tmp_path / "stops.zarr").episode(name).record.lengths["joint_position"] == 0
 
 
+@pytest.mark.slow
 def test_at_most_so_many_stops_are_kept(tmp_path: Path) -> None:
     told: list[str] = []
     root = tmp_path / "stops.zarr"

@@ -59,6 +59,7 @@ def test_the_table_is_the_same_for_any_number_of_workers_and_again(
     assert len(one["rollouts"]) == 6  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_an_onnx_export_and_a_merged_one_act_as_the_policy_does(
     plan: EvaluationPlan, report: EvaluationReport, tmp_path: Path
 ) -> None:

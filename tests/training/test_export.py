@@ -161,7 +161,7 @@ def test_a_merged_policy_is_served_by_name_and_may_be_moved(policy: Path, tmp_pa
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027])
-@pytest.mark.parametrize("kind", ["merged", "adapter", "onnx"])
+@pytest.mark.parametrize("kind", ["merged", "adapter", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_all_files_of_an_export_are_as_readable_as_any_new_file(
     policy: Path, tmp_path: Path, kind: str, umask: int
 ) -> None:
@@ -232,6 +232,7 @@ def test_the_onnx_file_is_all_that_onnxruntime_needs(policy: Path, onnx: Path) -
     np.testing.assert_allclose(chunk, load_policy(policy).act([observation]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_too_large_for_a_protobuf_lie_beside_the_graph(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +245,9 @@ def test_weights_too_large_for_a_protobuf_lie_beside_the_graph(
     np.testing.assert_allclose(load_onnx(tmp_path / "moved").act([seen(4)]), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+@pytest.mark.parametrize(
+    "model_type", [pytest.param(name, marks=[pytest.mark.slow] * (name != "qwen3_vl")) for name in sorted(FAMILIES)]
+)
 def test_every_family_is_exported_whole_with_its_pixels_and_normalisers(tmp_path: Path, model_type: str) -> None:
     policy = save_family(
         tmp_path, model_type, order="cameras_first" if model_type == "internvl" else "instruction_first"
