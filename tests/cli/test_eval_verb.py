@@ -180,7 +180,7 @@ def test_a_policy_without_its_head_is_refused(lehrling: Command, policy: Path) -
     assert lehrling("eval", policy, "--task", "kitting").refused(str(policy / "policy_head.safetensors"))
 
 
-@pytest.mark.parametrize("form", ["onnx", pytest.param("merged", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", ["merged", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_an_export_is_evaluated_by_its_folder(lehrling: Command, policy: Path, tmp_path: Path, form: str) -> None:
     assert lehrling("export", "policy", policy, tmp_path / "out", "--as", form).code == 0
     command = ("--task", "kitting", "--episodes", 1, "--execute", 8, "--json")

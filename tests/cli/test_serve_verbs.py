@@ -105,6 +105,7 @@ def test_two_policies_of_one_base_answer_as_each_does_alone(
     assert "Traceback" not in (tmp_path / "told").read_text()
 
 
+@pytest.mark.slow
 def test_a_check_answers_every_policy_and_a_bench_says_how_long_it_takes(policies: Path) -> None:
     checked = run("serve", policies / "bolt", policies / "nut", "--check")
     assert checked.returncode == 0, checked.stderr

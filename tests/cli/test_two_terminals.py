@@ -47,7 +47,7 @@ def terminal(words: list[str], folder: Path, log: str) -> Iterator[subprocess.Po
             process.wait()
 
 
-@pytest.mark.parametrize(("task", "robot", "episodes"), [ARM, HUMANOID])
+@pytest.mark.parametrize(("task", "robot", "episodes"), [ARM, pytest.param(*HUMANOID, marks=pytest.mark.slow)])
 def test_the_documented_lines_record_episodes_whose_timing_inspect_shows(
     task: str, robot: str, episodes: int, tmp_path: Path, lehrling: Command
 ) -> None:

@@ -266,7 +266,7 @@ def raw_image(tick: int, encoding: str, pixels: np.ndarray[Any, np.dtype[np.uint
 RAW_FRONT = [{"topic": "/front/image_raw", "type": "sensor_msgs/msg/Image", "field": "data"}]
 
 
-@pytest.mark.parametrize("journal_images", ["jpeg", "raw"])
+@pytest.mark.parametrize("journal_images", ["jpeg", pytest.param("raw", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "mono8"])
 def test_raw_images_become_jpeg_with_their_header_kept(tmp_path: Path, encoding: str, journal_images: str) -> None:
     rng = np.random.default_rng(3)

@@ -199,6 +199,7 @@ def test_receive_times_are_those_of_the_simulation_and_without_its_clock_nothing
     assert numbers(contents.messages[JOINTS]) == [1]
 
 
+@pytest.mark.slow
 def test_a_capture_process_that_hangs_is_told_by_its_lag_and_nothing_of_it_is_lost(
     sender: Publishers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

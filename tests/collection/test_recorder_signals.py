@@ -72,7 +72,7 @@ def check_numbers(value: NDArray[np.float64], killed: tuple[float, int], lagged:
     assert published[-1] <= killed_s + TRANSPORT_S
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_to_all_its_processes_saves_and_seals_the_running_episode(start: Start, number: int) -> None:
     run = start("--autostart", "--json")
     run.journal()

@@ -175,6 +175,7 @@ def test_all_files_of_an_export_are_as_readable_as_any_new_file(
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o777 & ~umask
 
 
+@pytest.mark.slow
 def test_an_export_that_acts_otherwise_is_refused_and_leaves_nothing(policy: Path, tmp_path: Path) -> None:
     with pytest.raises(DamageError, match="merged policy differs from the policy by"):
         export_merged.export_merged(policy, tmp_path / "merged", tolerance=-1.0)
