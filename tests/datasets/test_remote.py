@@ -221,3 +221,23 @@ def test_zarr_python_reads_an_episode_in_the_store_by_itself(served: ObjectStore
 )
 def test_addresses_are_told_from_paths(place: str, remote: bool) -> None:
     assert is_remote(place) is remote
+
+
+def test_a_shard_whose_place_another_reader_took_is_brought_again(
+    served: ObjectStore, store: str, tmp_path: Path
+) -> None:
+    _, view = open_remote(f"{served.url}/{store}", "policy", tmp_path)
+    bring, brought = view._need, list[Path]()
+    assert bring is not None
+
+    def fleeting(path: Path) -> None:
+        bring(path)
+        if path.relative_to(view.directory).parts[2:3] == ("c",):
+            brought.append(path)
+            if len(brought) == 1:
+                path.unlink()
+
+    view._need = fleeting
+    camera = view.spec.cameras[0]
+    assert view.images(camera).encoded(0)[:2] == b"\xff\xd8"
+    assert len(brought) == 2

@@ -93,8 +93,8 @@ class Remote:
 class Cache:
     """The local copy of one version of a view: call it with a file's path to have the file there.
 
-    Several processes may share it: a file appears whole or not at all. Beyond `bytes_max`, files that were opened
-    longest ago are removed; whoever reads them still has them.
+    Several processes may share it: a file appears whole or not at all. Where images take more than `bytes_max`, the shards
+    that were opened longest ago are removed; whoever reads them still has them.
     """
 
     def __init__(self, remote: Remote, prefix: str, directory: Path, bytes_max: int | None = None) -> None:
@@ -133,7 +133,9 @@ class Cache:
         if self._bytes_max is None:
             return
         found = []
-        for folder in self.directory.rglob("c"):
+        for folder in (self.directory / "images").rglob(
+            "c"
+        ):  # numbers are small, and an array needs all its chunks at once
             for path in folder.rglob("*"):
                 with contextlib.suppress(OSError):
                     if path.is_file() and path != keep:

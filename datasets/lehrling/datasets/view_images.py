@@ -9,6 +9,7 @@ takes 0.8 ms.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ _PIXELS_PER_BYTE = 3
 """JPEG at quality 92, 4:4:4, of a robot's scene: about a third of a byte per pixel."""
 _CHECKSUM = 4
 _MISSING = np.uint64(2**64 - 1)
+BRING_TRIES = 8
 
 
 def frames_per_shard(pixels: int) -> int:
@@ -155,10 +157,21 @@ class Frames:
     def _shard(self, number: int) -> tuple[memoryview, NDArray[np.uint64]]:
         if number not in self._open:
             path = shard_path(self._array, number)
-            if self._need is not None:
-                self._need(path)
-            self._open[number] = _map_shard(path, self._per_shard)
+            self._open[number] = (
+                _map_shard(path, self._per_shard) if self._need is None else self._brought(path, self._need)
+            )
         return self._open[number]
+
+    def _brought(self, path: Path, need: Need) -> tuple[memoryview, NDArray[np.uint64]]:
+        """Map a shard of a cache; in one that may hold little, another reader's shard may have taken its place meanwhile."""
+        for _ in range(BRING_TRIES):
+            need(path)
+            with contextlib.suppress(DamageError, FileNotFoundError):
+                return _map_shard(path, self._per_shard)
+            if path.exists():
+                break
+        need(path)
+        return _map_shard(path, self._per_shard)
 
 
 def _map_shard(path: Path, per_shard: int) -> tuple[memoryview, NDArray[np.uint64]]:
