@@ -134,6 +134,10 @@ def test_a_recorder_that_is_killed_takes_its_processes_along_and_the_next_openin
         assert dataset.verify().whole
 
 
+HEARD_BYTES = 64 << 10
+"""Of a journal that holds some hundred messages: the new process has found its publishers."""
+
+
 def test_a_capture_process_that_is_killed_ends_the_episode_by_name_and_the_next_one_is_whole(
     start: Start, robot: Publishers
 ) -> None:
@@ -142,8 +146,9 @@ def test_a_capture_process_that_is_killed_ends_the_episode_by_name_and_the_next_
     time.sleep(1.5)
     with timed_kill(robot, run.captures()[0]) as killed:
         until(lambda: "started again" in run.told)
-    second = run.journal(2).name
-    time.sleep(1)
+    journal = run.journal(2)
+    second = journal.name
+    until(lambda: sum(path.stat().st_size for path in journal.glob("numeric-*.mcap")) > HEARD_BYTES)
     run.process.terminate()
     code, report = run.end()
     assert (code, report["sealed"]) == (3, [first, second])
