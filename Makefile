@@ -9,6 +9,8 @@ RUN := .venv/bin
 TEST_WORKERS ?= 2
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
+# Where Python may not write bytecode, each of the hundreds of processes that the tests start compiles every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 BENCHES := $(filter-out common render,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 .PHONY: setup demo test test-slow test-faults test-gpu test-soak lint format bench bench-docs clean $(addprefix bench-,$(BENCHES))
