@@ -224,7 +224,20 @@ class RecorderNode(Node):  # type: ignore[misc]
         """
         if self.recorder is None or not self._active:
             raise InputError(f"The recorder is not active; activate {self.get_name()} first.")
+        if control in (Control.START, Control.TOGGLE) and self._lacks_instruction():
+            topic = self.value("instruction_topic")
+            raise InputError(
+                f"No instruction has come on {topic} yet; an episode would lack it. Is it published, and latched?"
+            )
         return obey(self.recorder.session, control)
+
+    def _lacks_instruction(self) -> bool:
+        """Whether the topic that says what the next episode shows has said nothing yet."""
+        return (
+            bool(self.value("instruction_topic"))
+            and self.recorder is not None
+            and not self.recorder.session.plan.instruction
+        )
 
     def begin(self) -> Recorder:
         """Configure and activate without a supervisor; return the recorder.
@@ -267,7 +280,7 @@ class RecorderNode(Node):  # type: ignore[misc]
 
     def _tick(self) -> None:
         if self.recorder is not None:
-            self.recorder.tick(begin=self._active)
+            self.recorder.tick(begin=self._active and not self._lacks_instruction())
             if self._config is None:
                 self._log(self.recorder)
 
