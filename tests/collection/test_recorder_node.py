@@ -246,6 +246,24 @@ def test_an_inactive_recorder_watches_and_begins_nothing_by_itself(tmp_path: Pat
         s.spin_until(lambda: s.session.phase.value == "recording")
 
 
+def test_no_episode_begins_before_the_topic_that_says_what_it_shows_has_said_so(tmp_path: Path) -> None:
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    from std_msgs.msg import String
+
+    facts = {"dataset": tmp_path / "d.zarr", "embodiment": robot_file(tmp_path), "min_free_gb": 0, "warmup_s": 0}
+    with supervised(**facts, instruction_topic="/task") as s:
+        assert s.transition("configure")
+        s.wake()
+        assert s.transition("activate")
+        started, why = s.trigger("start")
+        assert not started
+        assert "No instruction has come on /task yet" in why
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        s.side.create_publisher(String, "/task", latched).publish(String(data="take the red one"))
+        s.spin_until(lambda: s.session.plan.instruction == "take the red one")
+        assert s.trigger("start")[0]
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
