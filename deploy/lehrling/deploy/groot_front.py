@@ -22,10 +22,11 @@ import zmq.asyncio
 from numpy.lib import format as npy
 
 from lehrling.datasets.errors import InputError, LehrlingError
+from lehrling.deploy import wire
 from lehrling.deploy.api_keys import Keys, Refusal
 from lehrling.deploy.batcher import Batcher
 from lehrling.deploy.requests import Request, RequestError, Served, check
-from lehrling.deploy.wire import DIMENSIONS_MAX, ENTRIES_MAX, FRAME_BYTES_MAX, TEXT_BYTES_MAX
+from lehrling.deploy.wire import DIMENSIONS_MAX, FRAME_BYTES_MAX
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,22 +60,9 @@ def unpack(message: bytes) -> dict[str, Any]:
         RequestError: it is none, or holds what is no plain array.
     """
     try:
-        content = msgpack.unpackb(
-            message,
-            object_hook=_decoded,
-            strict_map_key=True,
-            max_ext_len=0,
-            max_map_len=ENTRIES_MAX,
-            max_array_len=ENTRIES_MAX,
-            max_str_len=TEXT_BYTES_MAX,
-        )
-    except RequestError:
-        raise
-    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
-        raise RequestError(f"Expected msgpack, got {len(message)} bytes that are none.") from error
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise RequestError("Expected a map whose keys are text.")
-    return content
+        return wire.unpack(message, hook=_decoded)
+    except wire.WireError as error:
+        raise RequestError(str(error)) from error
 
 
 def _decoded(found: dict[Any, Any]) -> Any:

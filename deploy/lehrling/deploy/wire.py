@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgpack
@@ -52,8 +52,12 @@ def _encoded(value: object) -> dict[bytes, Any]:
     raise TypeError(type(value).__name__)
 
 
-def unpack(frame: bytes | str, bytes_max: int = FRAME_BYTES_MAX) -> dict[str, Any]:
+def unpack(
+    frame: bytes | str, bytes_max: int = FRAME_BYTES_MAX, hook: Callable[[dict[Any, Any]], Any] | None = None
+) -> dict[str, Any]:
     """Return the map that a frame holds; arrays are read-only views of the frame.
+
+    `hook` makes something else of maps than openpi's arrays and scalars.
 
     Raises:
         WireError: it is text, too large, no msgpack, no map with text for keys, or holds what is no plain array.
@@ -65,14 +69,14 @@ def unpack(frame: bytes | str, bytes_max: int = FRAME_BYTES_MAX) -> dict[str, An
     try:
         content = msgpack.unpackb(
             frame,
-            object_hook=_decoded,
+            object_hook=hook or _decoded,
             strict_map_key=True,
             max_ext_len=0,
             max_map_len=ENTRIES_MAX,
             max_array_len=1 << 16,
             max_str_len=TEXT_BYTES_MAX,
         )
-    except WireError:
+    except InputError:
         raise
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise WireError(f"Expected msgpack, got {len(frame)} bytes that are none ({type(error).__name__}).") from error
