@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
 import subprocess
 import threading
 import time
@@ -22,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from lehrling.datasets.errors import InputError
 from lehrling.deploy.api_keys import Key, Keys, new_key
+from lehrling.deploy.client import PolicyClient
 from lehrling.deploy.requests import Request
 from lehrling.deploy.server import PolicyServer, ServeOptions
 from lehrling.deploy.wire import pack
@@ -300,13 +300,16 @@ def test_a_client_that_trusts_the_certificate_connects_over_tls(tmp_path: Path) 
     from certificates import self_signed
 
     certificate, key = self_signed(tmp_path)
-    context = ssl.create_default_context(cafile=str(certificate))
     with serving(tls=(certificate, key)) as server:
         assert server.url.startswith("wss://")
-        with Client(server, ssl=context) as client:
-            assert "actions" in client.ask(observation())
-        with pytest.raises(ssl.SSLCertVerificationError):
-            Client(server, ssl=ssl.create_default_context())
+        with PolicyClient(server.url, certificate=certificate) as client:
+            assert "actions" in client.infer(observation())
+        with pytest.raises(InputError, match=r"no certificate that is trusted \(self-signed certificate\); give"):
+            PolicyClient(server.url)
+        with pytest.raises(InputError, match=r"Expected a certificate \(PEM\) in .*none.pem, but it cannot be read"):
+            PolicyClient(server.url, certificate=tmp_path / "none.pem")
+        with pytest.raises(InputError, match=r"Expected a certificate \(PEM\) in .*server.key, but it cannot be read"):
+            PolicyClient(server.url, certificate=key)
 
 
 def test_an_address_that_is_taken_is_said() -> None:

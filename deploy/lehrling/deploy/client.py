@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,10 +12,9 @@ from typing import Any, Self
 
 import numpy as np
 from websockets.exceptions import InvalidStatus, WebSocketException
-from websockets.protocol import State
-from websockets.sync.client import ClientConnection, connect
 
 from lehrling.datasets.errors import InputError, LehrlingError
+from lehrling.deploy.connection import Connection
 from lehrling.deploy.wire import FRAME_BYTES_MAX, pack, unpack
 
 
@@ -28,36 +28,38 @@ class PolicyClient:
     def __init__(
         self, url: str, *, key: str | None = None, certificate: Path | None = None, timeout_s: float = 60.0
     ) -> None:
-        """Connect; `certificate` is trusted beside what the machine trusts.
+        """Connect; `certificate`, if given, is trusted instead of what the machine trusts.
 
         Raises:
-            InputError: nobody listens there, or the key is refused.
+            InputError: nobody answers there, or nobody who is trusted, or the key is refused.
         """
         self._timeout_s = timeout_s
-        context = ssl.create_default_context(cafile=certificate) if url.startswith("wss:") else None
+        context = _trusting(certificate) if url.startswith("wss:") else None
         headers = {"Authorization": f"Api-Key {key}"} if key else {}
         try:
-            self._socket: ClientConnection = connect(
-                url,
-                additional_headers=headers,
-                compression=None,
-                max_size=FRAME_BYTES_MAX,
-                ssl=context,
-                open_timeout=timeout_s,
-            )
+            with ExitStack() as stack:
+                self._connection = stack.enter_context(
+                    Connection(url, headers=headers, tls=context, bytes_max=FRAME_BYTES_MAX, timeout_s=timeout_s)
+                )
+                self.hello: dict[str, Any] = unpack(self._connection.recv(timeout_s))
+                stack.pop_all()
         except InvalidStatus as error:
             said = (error.response.body or b"").decode(errors="replace").strip()
             raise InputError(f"{url} refused the connection ({error.response.status_code}): {said}") from error
+        except ssl.SSLError as error:
+            why = getattr(error, "verify_message", "") or error.reason or error
+            raise InputError(
+                f"{url} has no certificate that is trusted ({why}); give the plant's own with --certificate."
+            ) from error
         except (OSError, WebSocketException) as error:
             raise InputError(
                 f"No policy server answers at {url} ({error}); start one with `lehrling serve`."
             ) from error
-        self.hello: dict[str, Any] = unpack(self._socket.recv(timeout_s))
 
     @property
     def alive(self) -> bool:
         """Whether the connection is open, as far as this side knows."""
-        return self._socket.state is State.OPEN
+        return self._connection.open
 
     def infer(self, observation: dict[str, Any]) -> dict[str, Any]:
         """Return the server's answer.
@@ -66,8 +68,7 @@ class PolicyClient:
             LehrlingError: the server refused the request, or went away.
         """
         try:
-            self._socket.send(pack(observation))
-            answer = self._socket.recv(self._timeout_s)
+            answer = self._connection.exchange(pack(observation), self._timeout_s)
         except (OSError, TimeoutError, WebSocketException) as error:
             raise LehrlingError(f"The policy server went away ({type(error).__name__}).") from error
         if isinstance(answer, str):
@@ -85,7 +86,7 @@ class PolicyClient:
 
     def close(self) -> None:
         """Close the connection."""
-        self._socket.close()
+        self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -94,6 +95,15 @@ class PolicyClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _trusting(certificate: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=certificate)
+    except OSError as error:
+        raise InputError(
+            f"Expected a certificate (PEM) in {certificate}, but it cannot be read ({error.strerror or error})."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,77 @@
+"""A connection for code that waits: nothing is lost over TLS, and every wait ends."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from certificates import self_signed
+from serving import observation, serving
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from lehrling.datasets.errors import InputError, LehrlingError
+from lehrling.deploy.client import PolicyClient
+from lehrling.deploy.connection import Connection
+from lehrling.deploy.server import PolicyServer
+from lehrling.deploy.wire import pack, unpack
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return self_signed(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def server(tls: tuple[Path, Path]) -> Iterator[PolicyServer]:
+    with serving(tls=tls) as made:
+        yield made
+
+
+def test_no_connection_over_tls_loses_anything(server: PolicyServer, tls: tuple[Path, Path]) -> None:
+    trusted = ssl.create_default_context(cafile=str(tls[0]))
+    before = threading.active_count()
+    for _ in range(300):
+        with Connection(server.url, tls=trusted, timeout_s=10) as connection:
+            assert "adapters" in unpack(connection.recv(10))
+            assert "actions" in unpack(connection.exchange(pack(observation()), 10))
+    assert threading.active_count() <= before
+
+
+def test_what_is_sent_and_received_apart_comes_in_its_order(server: PolicyServer, tls: tuple[Path, Path]) -> None:
+    trusted = ssl.create_default_context(cafile=str(tls[0]))
+    with Connection(server.url, tls=trusted) as connection:
+        connection.recv(10)
+        for _ in range(3):
+            connection.send(pack(observation()))
+            assert "actions" in unpack(connection.recv(10))
+        with pytest.raises(TimeoutError):
+            connection.recv(0.05)
+        assert connection.open
+        connection.close()
+        assert not connection.open
+        connection.close()
+
+
+def test_a_server_that_is_silent_or_goes_away_ends_every_wait() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"ws://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(TimeoutError):
+            Connection(url, timeout_s=0.2)
+        with pytest.raises(InputError, match="No policy server answers at ws://"):
+            PolicyClient(url, timeout_s=0.2)
+    with pytest.raises((OSError, WebSocketException)):
+        Connection(url)
+    with serving() as server:
+        client, other = PolicyClient(server.url), Connection(server.url)
+        other.recv(10)
+    with pytest.raises(LehrlingError, match="The policy server went away"):
+        client.infer(observation())
+    assert not client.alive
+    with pytest.raises(ConnectionClosed):
+        other.recv(10)
+    client.close()
+    other.close()
