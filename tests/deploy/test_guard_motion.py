@@ -197,6 +197,24 @@ def test_targets_streamed_one_by_one_are_followed_smoothly() -> None:
     assert np.abs(robot.at - wanted)[200:].max() < 0.04
 
 
+@pytest.mark.parametrize("every", [1, 2, 5, 10])
+@pytest.mark.parametrize("speed", [0.25, 0.5, 0.8])
+def test_a_stream_that_the_limits_allow_is_followed_at_its_speed(speed: float, every: int) -> None:
+    axes = arm_axes(2, velocity=1.0, acceleration=2.0, jerk=20.0, step=9.0)
+    robot = Robot(Guard(GuardConfig(following=None), axes))
+    robot.tick(5)
+    for tick in range(300):
+        if tick % every == 0:
+            target = np.array([1.0, -0.5]) * speed * tick * 0.01
+            assert robot.guard.submit(robot.now_ns, target, interval_ns=every * 10_000_000)
+        robot.tick()
+    passed = robot.at[-1] - robot.at[-151]
+    behind = np.array([1.0, -0.5]) * speed * 2.99 - robot.at[-1]
+    assert abs(passed[0]) >= 0.9 * speed * 1.5
+    assert passed[1] == pytest.approx(-passed[0] / 2)
+    assert np.abs(behind).max() / speed < 0.9
+
+
 def test_a_stop_at_full_speed_takes_little_longer_than_the_limits_ask_for() -> None:
     robot = Robot(Guard(GuardConfig(), arm_axes(1, low=-90.0, high=90.0, step=90.0)))
     robot.tick(3)

@@ -30,7 +30,7 @@ class Curve:
 
 def curve(
     start: FloatArray,
-    velocity: FloatArray,
+    spacing: FloatArray,
     targets: FloatArray,
     seconds: FloatArray,
     limit: FloatArray,
@@ -41,7 +41,7 @@ def curve(
 
     Args:
         start: (D,) where the path is led on.
-        velocity: (D,) with which it arrives there.
+        spacing: (D,) from the point before it, with which the new points go on: an even path can be driven fastest.
         targets: (n, D).
         seconds: (n,) nominal time from each target's predecessor.
         limit: (D,) of the velocity; a way that takes longer with it gets points for that time.
@@ -57,7 +57,7 @@ def curve(
     counts = np.clip(np.rint(takes * (per_target / typical)), 1, POINTS_PER_TARGET_MAX).astype(np.intp)
     if counts.sum() > most:
         counts = np.maximum(1, counts * (most - len(counts)) // counts.sum())
-    points = _hermite(knots, _slopes(knots, seconds, velocity), seconds, counts)
+    points = _hermite(knots, _slopes(knots, seconds, spacing * (counts[0] / seconds[0])), seconds, counts)
     return Curve(points, np.repeat(seconds / counts, counts), np.cumsum(counts) - 1)
 
 

@@ -140,8 +140,8 @@ class Motion:
         """
         path = self.path
         most = len(path.points) - keep - TAIL
-        start, velocity = path.points[keep - 1], path.velocity(keep)
-        found = curve(start, velocity, targets, seconds, self.axes.velocity, self._blend, most)
+        start, spacing = path.points[keep - 1], path.spacing(keep)
+        found = curve(start, spacing, targets, seconds, self.axes.velocity, self._blend, most)
         if found is None:
             return False
         np.clip(found.points, self.axes.low, self.axes.high, out=found.points)

@@ -61,9 +61,9 @@ class Path:
         """Return how many points the curve up to s depends on."""
         return min(max(math.ceil(s) - 1, 0) + 4, self.count)
 
-    def velocity(self, keep: int) -> FloatArray:
-        """Return the nominal velocity (D,) with which the path passes its point `keep` - 1."""
-        return np.asarray((self.points[keep - 1] - self.points[keep - 2]) / self.seconds[keep - 3])
+    def spacing(self, keep: int) -> FloatArray:
+        """Return how far (D,) its point `keep` - 1 is from the one before."""
+        return np.asarray(self.points[keep - 1] - self.points[keep - 2])
 
     def extend(self, keep: int, curve: Curve) -> None:
         """Replace what follows the first `keep` points, which are at least those of the farthest s that is promised."""
