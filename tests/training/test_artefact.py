@@ -17,6 +17,7 @@ from lehrling.training.config import LoraSettings
 from lehrling.training.images import PixelSpec
 from lehrling.training.lora import attach
 from lehrling.training.models import load_backbone
+from lehrling.training.policies import demonstrations_of
 from lehrling.training.policy import load_policy
 from lehrling.training.policy_model import PolicyModel, pixel_spec
 
@@ -110,6 +111,17 @@ def test_a_description_that_is_malformed_is_refused_naming_the_key(policy: Path,
     with pytest.raises(InputError, match=reason) as caught:
         read_description(policy)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("episodes", [5, ["one"], [{"name": "one"}], [None]])
+def test_a_policy_that_does_not_say_what_it_was_trained_on_is_refused_where_that_matters(
+    policy: Path, episodes: object
+) -> None:
+    edit(policy / DESCRIPTION, lambda d: d["provenance"].update(episodes=episodes))
+    with pytest.raises(InputError, match=r"expected a list of objects with an id under provenance\.episodes"):
+        demonstrations_of(policy)
+    edit(policy / DESCRIPTION, lambda d: d["provenance"].update(episodes=[{"id": "one"}]))
+    assert demonstrations_of(policy) == ["one"]
 
 
 def test_a_base_on_the_hub_is_looked_for_on_this_machine_alone(policy: Path) -> None:

@@ -17,7 +17,7 @@ from lehrling.datasets.dataset import Dataset
 from lehrling.datasets.errors import InputError
 from lehrling.datasets.lerobot_export import ExportOptions, export_lerobot
 from lehrling.datasets.view import View
-from lehrling.training.baseline_facts import read_facts
+from lehrling.training.baseline_facts import read_facts, write_facts
 from lehrling.training.evaluate import EvaluationPlan, evaluate
 from lehrling.training.policies import demonstrations_of, open_policy
 from lehrling.training.protocol import Observation
@@ -183,3 +183,12 @@ def test_a_broken_baseline_is_refused_in_a_sentence(
         (folder / name).write_bytes(content)
     with pytest.raises(InputError, match=told):
         load_baseline(folder)
+
+
+def test_a_baseline_of_differences_between_rows_is_refused_in_the_closed_loop(
+    result: BaselineResult, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(result.policy, tmp_path / "policy"))
+    write_facts(folder, read_facts(folder).model_copy(update={"differences": ("command",)}))
+    with pytest.raises(InputError, match="'command' as differences between rows, which the chunk runtime cannot"):
+        open_policy(folder)

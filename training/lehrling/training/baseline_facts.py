@@ -36,6 +36,7 @@ class BaselineFacts(_Strict):
 
     Attributes:
         image_px: height and width of every image; 0 is the camera's own size.
+        differences: actions that it gives as differences between rows.
     """
 
     lehrling_baseline: Literal[1] = 1
@@ -51,6 +52,7 @@ class BaselineFacts(_Strict):
     seed: int
     steps: int
     episodes: tuple[Demonstration, ...]
+    differences: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, view: View, seed: int, steps: int) -> BaselineFacts:
@@ -68,6 +70,7 @@ class BaselineFacts(_Strict):
             seed=seed,
             steps=steps,
             episodes=tuple(Demonstration(id=e.id, content_hash=e.content_hash) for e in view.episodes),
+            differences=tuple(field.stream for field in view.spec.action if field.representation == "delta"),
         )
 
 

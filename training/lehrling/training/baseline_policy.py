@@ -95,6 +95,11 @@ def load_baseline(directory: Path | str, *, device: str = "cpu") -> LerobotPolic
         raise InputError(
             f"{folder} was trained on images of the camera's own size; build the view with --size to run it."
         )
+    if facts.differences:
+        raise InputError(
+            f"{folder} was trained on actions of {facts.differences[0]!r} as differences between rows, which the chunk "
+            "runtime cannot execute; build the view with absolute ones to run it."
+        )
     return _loaded(folder, facts, device)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lehrling.datasets.errors import InputError
 from lehrling.training.artefact import read_description
 from lehrling.training.baseline_facts import baseline_folder, read_facts
 from lehrling.training.export_facts import own_base, read_export
@@ -38,4 +39,10 @@ def demonstrations_of(directory: Path) -> list[str]:
     folder = baseline_folder(directory)
     if folder is not None:
         return [episode.id for episode in read_facts(folder).episodes]
-    return [episode["id"] for episode in read_description(directory).provenance.get("episodes", [])]
+    try:
+        return [str(episode["id"]) for episode in read_description(directory).provenance.get("episodes", [])]
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            f"{directory} does not say which episodes it was trained on: expected a list of objects with an id under "
+            "provenance.episodes of policy.json; take the policy from its run again."
+        ) from error
