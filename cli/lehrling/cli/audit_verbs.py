@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lehrling.cli.output import FAILED, print_json, say, show
+from lehrling.cli.output import FAILED, Json, print_json, say, show
 
 if TYPE_CHECKING:
     from lehrling.deploy.audit_record import Record
     from lehrling.deploy.audit_verify import AuditReport
 
 audit = typer.Typer(help="Verify and read what a robot's software recorded of itself.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 AuditPath = Annotated[
     Path, typer.Argument(help="Audit (JSONL), the file that is written; full ones are found beside it.")
 ]

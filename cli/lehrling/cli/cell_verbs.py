@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehrling.cli.output import FAILED, print_json, say
+from lehrling.cli.output import FAILED, Json, print_json, say
 
 if TYPE_CHECKING:
     from lehrling.deploy.cell_config import CellConfig
     from lehrling.deploy.cell_make import MadeCell
     from lehrling.deploy.plc_simulator import PlcSimulator
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 def cell(

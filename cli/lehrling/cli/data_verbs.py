@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lehrling.cli.output import FAILED, LOSS, print_json, progress, say, show
+from lehrling.cli.output import FAILED, LOSS, Json, print_json, progress, say, show
 
 if TYPE_CHECKING:
     from lehrling.datasets.dataset import Dataset
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 DatasetPath = Annotated[Path, typer.Argument(help="Dataset directory.")]
 
 

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from lehrling.cli.output import FAILED, print_json, say
+from lehrling.cli.output import FAILED, Json, print_json, say
 
 guard = typer.Typer(help="Look at a robot's latched stop, and reset it at the robot.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 GuardFile = Annotated[Path | None, typer.Option("--guard", help="YAML with the guard's limits, see docs/guard.md.")]
 Namespace = Annotated[str | None, typer.Option("--namespace", help="Namespace of this robot's topics.")]
 JoyTopic = Annotated[str, typer.Option("--joy-topic", help="Joystick (sensor_msgs/Joy), such as /joy.")]

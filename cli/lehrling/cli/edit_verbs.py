@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lehrling.cli.output import confirmed, print_json, progress, say, show
+from lehrling.cli.output import Json, confirmed, print_json, progress, say, show
 
 if TYPE_CHECKING:
     from lehrling.datasets.dataset import Dataset
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from lehrling.datasets.manifest import EpisodeRecord
 
 edit = typer.Typer(help="Change what is valid; all but purge can be taken back.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 DatasetPath = Annotated[Path, typer.Argument(help="Dataset directory.")]
 Episodes = Annotated[list[str] | None, typer.Argument(help="Episode ids; or choose with --where.")]
 WhereText = Annotated[

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lehrling.cli.output import LOSS, print_json, progress, say
+from lehrling.cli.output import LOSS, Json, print_json, progress, say
 
 if TYPE_CHECKING:
     from lehrling.collection.bag_report import ImportedEpisode, ImportReport
 
 import_ = typer.Typer(help="Import recordings that other tools made.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 class _Outcome(StrEnum):

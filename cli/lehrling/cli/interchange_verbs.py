@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lehrling.cli.import_verbs import import_
-from lehrling.cli.output import LOSS, print_json, progress, say
+from lehrling.cli.output import LOSS, Json, print_json, progress, say
 
 if TYPE_CHECKING:
     from lehrling.datasets.dataset import Dataset
-    from lehrling.datasets.frame_import import FrameReport
+    from lehrling.datasets.frame_import import FrameOptions, FrameReport
     from lehrling.datasets.lerobot_export import ExportOptions, ExportReport
     from lehrling.datasets.lerobot_import import LerobotReport
     from lehrling.datasets.view_spec import EpisodeFilter
 
 export = typer.Typer(help="Write datasets in other tools' formats.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 OWN_SIZE_PX = 0
 
 
@@ -27,6 +26,16 @@ class _Outcome(StrEnum):
     SUCCESS = "success"
     FAILURE = "failure"
     UNKNOWN = "unknown"
+
+
+Imported = Annotated[Path, typer.Argument(help="Dataset directory; created if absent.")]
+Checked = Annotated[
+    str, typer.Option("--embodiment", help="YAML file to check the source against; else derived from it.")
+]
+Told = Annotated[str, typer.Option("--instruction", help="What the robot was told to do.")]
+Task = Annotated[str, typer.Option("--task", help="Name of the task.")]
+Went = Annotated[_Outcome, typer.Option("--outcome", help="How it went.")]
+Bgr = Annotated[bool, typer.Option("--bgr", help="Images are blue, green, red.")]
 
 
 @export.callback()
@@ -115,16 +124,14 @@ def _filter(where: str | None, snapshot: str | None, *, failures: bool) -> Episo
 @import_.command("lerobot")
 def import_lerobot(
     source: Annotated[Path, typer.Argument(help="Folder of a LeRobot dataset, format v3.0 or v2.1.")],
-    dataset: Annotated[Path, typer.Argument(help="Dataset directory; created if absent.")],
-    embodiment: Annotated[
-        str, typer.Option("--embodiment", help="YAML file to check the features against; else derived from them.")
-    ] = "",
+    dataset: Imported,
+    embodiment: Checked = "",
     write_embodiment: Annotated[
         Path | None,
         typer.Option("--write-embodiment", dir_okay=False, help="Write the derived embodiment here, import nothing."),
     ] = None,
     instruction: Annotated[str, typer.Option("--instruction", help="Instead of the dataset's tasks.")] = "",
-    task: Annotated[str, typer.Option("--task", help="Name of the task.")] = "imported",
+    task: Task = "imported",
     outcome: Annotated[
         _Outcome | None, typer.Option("--outcome", help="How it went; else as our own export says, or unknown.")
     ] = None,
@@ -168,66 +175,66 @@ def _write_embodiment(source: Path, path: Path) -> None:
 @import_.command("hdf5")
 def import_hdf5(
     source: Annotated[Path, typer.Argument(help="robomimic's file, or a file or folder of ALOHA's.")],
-    dataset: Annotated[Path, typer.Argument(help="Dataset directory; created if absent.")],
+    dataset: Imported,
     rate: Annotated[
         float | None, typer.Option("--rate", min=0.1, max=1000, help="Frames per second; else as the file says.")
     ] = None,
-    embodiment: Annotated[
-        str, typer.Option("--embodiment", help="YAML file to check the arrays against; else derived from them.")
-    ] = "",
-    instruction: Annotated[str, typer.Option("--instruction", help="What the robot was told to do.")] = "",
-    task: Annotated[str, typer.Option("--task", help="Name of the task.")] = "imported",
-    outcome: Annotated[_Outcome, typer.Option("--outcome", help="How it went.")] = _Outcome.UNKNOWN,
-    bgr: Annotated[bool, typer.Option("--bgr", help="Images are blue, green, red.")] = False,
+    embodiment: Checked = "",
+    instruction: Told = "",
+    task: Task = "imported",
+    outcome: Went = _Outcome.UNKNOWN,
+    bgr: Bgr = False,
     json_: Json = False,
 ) -> None:
     """Import HDF5 demonstrations of robomimic's or ALOHA's; episodes that are there already are kept.
 
     Exit code 3 says that an episode or an array could not be taken; the report says why.
     """
-    from lehrling.datasets.embodiment import load_embodiment
-    from lehrling.datasets.frame_import import FrameOptions
     from lehrling.datasets.hdf5_import import import_hdf5 as run
 
-    robot = load_embodiment(embodiment) if embodiment else None
-    options = FrameOptions(rate, instruction, task, outcome.value, robot, bgr=bgr)
+    options = _frame_options(rate, instruction, task, outcome, embodiment, bgr=bgr)
     with progress("importing") as update:
         report = run(source, dataset, options, update)
-    if json_:
-        print_json({"dataset": str(dataset), **report.to_json()})
-    else:
-        _tell_frames(report, dataset)
-    raise typer.Exit(LOSS if report.lossy else 0)
+    _end_frames(report, dataset, json_=json_)
 
 
 @import_.command("replay")
 def import_replay(
     source: Annotated[Path, typer.Argument(help="Zarr folder or .zarr.zip of diffusion_policy's or UMI's.")],
-    dataset: Annotated[Path, typer.Argument(help="Dataset directory; created if absent.")],
+    dataset: Imported,
     rate: Annotated[
         float | None, typer.Option("--rate", min=0.1, max=1000, help="Frames per second; must be said.")
     ] = None,
-    embodiment: Annotated[
-        str, typer.Option("--embodiment", help="YAML file to check the arrays against; else derived from them.")
-    ] = "",
-    instruction: Annotated[str, typer.Option("--instruction", help="What the robot was told to do.")] = "",
-    task: Annotated[str, typer.Option("--task", help="Name of the task.")] = "imported",
-    outcome: Annotated[_Outcome, typer.Option("--outcome", help="How it went.")] = _Outcome.UNKNOWN,
-    bgr: Annotated[bool, typer.Option("--bgr", help="Images are blue, green, red.")] = False,
+    embodiment: Checked = "",
+    instruction: Told = "",
+    task: Task = "imported",
+    outcome: Went = _Outcome.UNKNOWN,
+    bgr: Bgr = False,
     json_: Json = False,
 ) -> None:
     """Import a replay buffer of diffusion_policy's or UMI's; episodes that are there already are kept.
 
     Exit code 3 says that an episode or an array could not be taken; the report says why.
     """
-    from lehrling.datasets.embodiment import load_embodiment
-    from lehrling.datasets.frame_import import FrameOptions
     from lehrling.datasets.replay_import import import_replay as run
 
-    robot = load_embodiment(embodiment) if embodiment else None
-    options = FrameOptions(rate, instruction, task, outcome.value, robot, bgr=bgr)
+    options = _frame_options(rate, instruction, task, outcome, embodiment, bgr=bgr)
     with progress("importing") as update:
         report = run(source, dataset, options, update)
+    _end_frames(report, dataset, json_=json_)
+
+
+def _frame_options(
+    rate: float | None, instruction: str, task: str, outcome: _Outcome, embodiment: str, *, bgr: bool
+) -> FrameOptions:
+    from lehrling.datasets.embodiment import load_embodiment
+    from lehrling.datasets.frame_import import FrameOptions
+
+    robot = load_embodiment(embodiment) if embodiment else None
+    return FrameOptions(rate, instruction, task, outcome.value, robot, bgr=bgr)
+
+
+def _end_frames(report: FrameReport, dataset: Path, *, json_: bool) -> None:
     if json_:
         print_json({"dataset": str(dataset), **report.to_json()})
     else:

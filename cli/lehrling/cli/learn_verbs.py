@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lehrling.cli.output import FAILED, print_json, progress, say, show, with_loss
+from lehrling.cli.output import FAILED, Json, print_json, progress, say, show, with_loss
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 models = typer.Typer(help="Backbones: families and provenance.", no_args_is_help=True)
 
 

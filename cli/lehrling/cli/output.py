@@ -9,11 +9,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 DONE, FAILED, USAGE, LOSS, INTERRUPTED = 0, 1, 2, 3, 130
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+"""An option of every verb whose outcome a program may read."""
 _debug = False
 
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lehrling.cli.interchange_verbs import export
-from lehrling.cli.output import print_json, progress, say
+from lehrling.cli.output import Json, print_json, progress, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 bundle = typer.Typer(help="Put policies and what they need into one signed bundle.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 BASE = typer.Option("--base", help="Where the base lies, if not where it lay in training.")
 DESCRIPTION_BYTES_MAX = 64 << 20
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lehrling.cli.bundle_source import BundleKey, PolicySource
-from lehrling.cli.drive_verbs import GuardFile, Json, Namespace
-from lehrling.cli.output import FAILED, print_json, say
+from lehrling.cli.drive_verbs import GuardFile, Namespace
+from lehrling.cli.output import FAILED, Json, print_json, say
 
 if TYPE_CHECKING:
     from lehrling.deploy.run_config import RunConfig

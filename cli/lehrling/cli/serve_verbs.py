@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lehrling.cli.bundle_source import BundleKey
-from lehrling.cli.output import print_json, progress, say
+from lehrling.cli.output import Json, print_json, progress, say
 
 if TYPE_CHECKING:
     from lehrling.deploy.server import PolicyServer
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 def serve(

@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from lehrling.cli import sim_serve_verbs
-from lehrling.cli.output import print_json, progress, say, show
+from lehrling.cli.output import Json, print_json, progress, say, show
 
 sim = typer.Typer(help="Simulate: tasks and demonstrations.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 @sim.command("tasks")

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lehrling.cli.output import print_json, say, show
+from lehrling.cli.output import Json, print_json, say, show
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 DatasetPath = Annotated[Path, typer.Argument(help="Dataset directory.")]
 
 

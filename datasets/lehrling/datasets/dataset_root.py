@@ -7,8 +7,7 @@ from pathlib import Path
 
 from lehrling.datasets.documents import read_json
 from lehrling.datasets.errors import InputError
-from lehrling.datasets.files import refuse_links, storage_error, write_durably
-from lehrling.datasets.manifest import MANIFEST
+from lehrling.datasets.files import MANIFEST, refuse_links, storage_error, write_durably
 
 FORMAT = 1
 GROUP = "zarr.json"

@@ -18,7 +18,7 @@ from lehrling.datasets.edit_cut import free_id, replaced
 from lehrling.datasets.episode_part import Cut, span_of
 from lehrling.datasets.errors import DamageError, InputError
 from lehrling.datasets.failpoints import reach
-from lehrling.datasets.files import fsync_path, fsync_tree, storage_error, tree_bytes
+from lehrling.datasets.files import fsync_tree, placed_whole, tree_bytes
 from lehrling.datasets.manifest import EpisodeRecord, Parent
 from lehrling.datasets.video_frames import VideoFile, write_video
 
@@ -100,21 +100,14 @@ def _chosen(episode: Episode, cameras: Sequence[str] | None) -> list[str]:
 def _seal(dataset: Dataset, cut: Cut, cameras: Sequence[str], crf: int) -> EpisodeRecord:
     episode = dataset.episode_of(cut.record)
     final = dataset.root / "episodes" / cut.name
-    partial = final.with_name(f".{cut.name}.partial")
     parent = Parent(episode.id, episode.record.content_hash, cut.start_ns / 1e9, cut.stop_ns / 1e9)
-    try:
+    with placed_whole(final) as partial:
         _write(partial, episode, cut.name, parent, cameras, crf)
         reach("edit-written")
         listing = inventory.build(partial)
         inventory.save(partial, listing)
         fsync_tree(partial)
         reach("edit-synced")
-        partial.rename(final)
-        fsync_path(final.parent)
-    except OSError as error:
-        raise storage_error(error, final) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     reach("edit-renamed")
     return replace(
         episode.record,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lehrling.datasets.manifest import MANIFEST, Said, units
+from lehrling.datasets.files import MANIFEST
+from lehrling.datasets.manifest import Said, units
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from lehrling.datasets.episode import Episode
 from lehrling.datasets.episode_copy import copy_episode
 from lehrling.datasets.errors import ContractError, InputError, StorageError
 from lehrling.datasets.failpoints import reach
-from lehrling.datasets.files import fsync_path, storage_error
+from lehrling.datasets.files import placed_whole
 from lehrling.datasets.manifest import EpisodeRecord, read_manifest
 
 if TYPE_CHECKING:
@@ -175,15 +175,8 @@ def _copy_all(root: Path, plan: _Plan, progress: Progress | None) -> None:
 
 
 def _copy_one(source: Path, final: Path, record: EpisodeRecord) -> None:
-    partial = final.with_name(f".{final.name}.partial")
-    for leftover in (partial, final):
-        shutil.rmtree(leftover, ignore_errors=True)
-    try:
+    with placed_whole(final) as partial:
+        for leftover in (partial, final):
+            shutil.rmtree(leftover, ignore_errors=True)
         copy_episode(source, partial, record.content_hash)
-        partial.rename(final)
-        fsync_path(final.parent)
-    except OSError as error:
-        raise storage_error(error, final) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     reach("edit-renamed")

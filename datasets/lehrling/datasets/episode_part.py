@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -17,7 +16,7 @@ from lehrling.datasets.embodiment import IMAGE_KINDS
 from lehrling.datasets.encoded_chunks import EncodedChunks, copy_chunks, difference
 from lehrling.datasets.errors import DamageError, InputError
 from lehrling.datasets.failpoints import reach
-from lehrling.datasets.files import fsync_path, fsync_tree, storage_error, tree_bytes
+from lehrling.datasets.files import fsync_tree, placed_whole, tree_bytes
 from lehrling.datasets.manifest import EpisodeRecord, Parent
 from lehrling.datasets.rows import TIMES, StreamRows
 from lehrling.datasets.sealer import duration_s
@@ -87,9 +86,8 @@ def seal_part(dataset: Dataset, cut: Cut) -> EpisodeRecord:
         raise InputError(f"Expected rows in every part of {episode.id!r}, but {cut.name!r} would have none.")
     rows = [_rows(part) for part in slices]
     final = dataset.root / "episodes" / cut.name
-    partial = final.with_name(f".{cut.name}.partial")
     parent = Parent(episode.id, episode.record.content_hash, cut.start_ns / 1e9, cut.stop_ns / 1e9)
-    try:
+    with placed_whole(final) as partial:
         _write(partial, episode, cut.name, parent, slices, rows)
         reach("edit-written")
         listing = inventory.build(partial)
@@ -97,12 +95,6 @@ def seal_part(dataset: Dataset, cut: Cut) -> EpisodeRecord:
         _verify(partial, slices, rows)
         fsync_tree(partial)
         reach("edit-synced")
-        partial.rename(final)
-        fsync_path(final.parent)
-    except OSError as error:
-        raise storage_error(error, final) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     reach("edit-renamed")
     record = _record(episode, rows, parent)
     return replace(record, id=cut.name, bytes=tree_bytes(final), content_hash=inventory.content_hash(listing))

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from lehrling.datasets.errors import InputError, LehrlingError, StorageError
+from lehrling.datasets.errors import InputError, LehrlingError, LockedError, StorageError
+
+MANIFEST = "manifest.jsonl"
 
 _ABSENT = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -56,6 +62,39 @@ def fsync_tree(root: Path) -> None:
         fsync_path(Path(folder))
 
 
+@contextmanager
+def placed_whole(final: Path) -> Iterator[Path]:
+    """Yield the hidden sibling to write a directory at; it gets its name when that is done, and is taken away if not.
+
+    What is in it must have been made durable; its new name is. Whatever was at `final` must be gone before.
+
+    Raises:
+        StorageError: the disk is full or failed.
+    """
+    partial = final.with_name(f".{final.name}.partial")
+    try:
+        yield partial
+        partial.rename(final)
+        fsync_path(final.parent)
+    except OSError as error:
+        raise storage_error(error, final) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def flock(descriptor: int, refused: str) -> None:
+    """Lock an open file or directory for this process alone, until it is closed.
+
+    Raises:
+        LockedError: another process holds it; `refused` is the message, and the descriptor is closed.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise LockedError(refused) from None
+
+
 def sha256_file(path: Path) -> str:
     """Return a file's sha256 in hex."""
     with path.open("rb") as file:
@@ -65,9 +104,10 @@ def sha256_file(path: Path) -> str:
 def storage_error(error: OSError, path: Path) -> StorageError:
     """Return the error that a user sees for a failed write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        recorded = any((folder / MANIFEST).is_file() for folder in path.parents)
+        then = "run `lehrling repair` on the dataset" if recorded else "try again"
         return StorageError(
-            f"No space left while writing {path}; what was written before stays. Free some space, then run "
-            "`lehrling repair` on the dataset."
+            f"No space left while writing {path}; what was written before stays. Free some space, then {then}."
         )
     return StorageError(f"Writing {path} failed: {error.strerror or error}; what was written before stays.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lehrling.datasets.errors import InputError, LockedError
-from lehrling.datasets.files import fsync_path, fsync_tree, storage_error, tree_bytes
+from lehrling.datasets.errors import InputError
+from lehrling.datasets.files import flock, fsync_path, fsync_tree, storage_error, tree_bytes
 from lehrling.datasets.lerobot_format import PROVENANCE, Limits, needed
 from lehrling.datasets.lerobot_frames import FramePlan, Plan, ViewPlan
 from lehrling.datasets.lerobot_origin import origin_of
@@ -143,11 +142,7 @@ def _claimed(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     partial.mkdir(exist_ok=True)
     descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise LockedError(f"{out} is being written by another process; wait for it.") from None
+    flock(descriptor, f"{out} is being written by another process; wait for it.")
     try:
         _empty(partial)
         yield partial

@@ -13,9 +13,8 @@ from typing import IO, Any, Literal
 
 from lehrling.datasets.errors import DamageError, InputError
 from lehrling.datasets.failpoints import die, reach, reached
-from lehrling.datasets.files import checked_id, fsync_path, storage_error, unreadable
+from lehrling.datasets.files import MANIFEST, checked_id, fsync_path, storage_error, unreadable
 
-MANIFEST = "manifest.jsonl"
 MANIFEST_BYTES_MAX = 1 << 30
 LINE_BYTES_MAX = 8 << 20
 Status = Literal["sealed", "discarded", "quarantined", "purged", "deleted", "replaced"]

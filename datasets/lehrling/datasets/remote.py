@@ -14,8 +14,8 @@ from lehrling.datasets import inventory
 from lehrling.datasets.dataset import Dataset
 from lehrling.datasets.dataset_root import FOLDERS, GROUP
 from lehrling.datasets.errors import DamageError, InputError, StorageError
-from lehrling.datasets.files import checked_id, storage_error
-from lehrling.datasets.manifest import MANIFEST, MANIFEST_BYTES_MAX
+from lehrling.datasets.files import MANIFEST, checked_id, storage_error
+from lehrling.datasets.manifest import MANIFEST_BYTES_MAX
 from lehrling.datasets.view_data import View
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from lehrling.datasets import inventory
 from lehrling.datasets.documents import read_json
 from lehrling.datasets.errors import DamageError, InputError
 from lehrling.datasets.failpoints import reach
-from lehrling.datasets.files import checked_id, fsync_path, fsync_tree, storage_error, tree_bytes, unreadable
+from lehrling.datasets.files import MANIFEST, checked_id, fsync_tree, placed_whole, tree_bytes, unreadable
 from lehrling.datasets.journal_read import JournalContents, read_journal
-from lehrling.datasets.manifest import MANIFEST, SETTLED, EpisodeRecord, read_manifest
+from lehrling.datasets.manifest import SETTLED, EpisodeRecord, read_manifest
 from lehrling.datasets.rows import StreamRows, stream_rows
 from lehrling.datasets.timing import episode_timing
 
@@ -47,10 +47,10 @@ def seal(root: Path, name: str) -> EpisodeRecord:
             raise InputError(f"Episode {name!r} is {known.status} already; a sealed episode never changes.")
     contents = read_journal(root, name)
     rows = [stream_rows(contents, stream) for stream in contents.embodiment.contract.all_streams]
-    final, partial = root / "episodes" / name, root / "episodes" / f".{name}.partial"
-    for leftover in (partial, final):
-        shutil.rmtree(leftover, ignore_errors=True)
-    try:
+    final = root / "episodes" / name
+    with placed_whole(final) as partial:
+        for leftover in (partial, final):
+            shutil.rmtree(leftover, ignore_errors=True)
         _write(partial, contents, rows)
         reach("seal-written")
         listing = inventory.build(partial)
@@ -58,11 +58,6 @@ def seal(root: Path, name: str) -> EpisodeRecord:
         _verify(partial, rows)
         fsync_tree(partial)
         reach("seal-synced")
-        partial.rename(final)
-        fsync_path(final.parent)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise storage_error(error, final) from error
     reach("seal-renamed")
     return _record(contents, rows, final, inventory.content_hash(listing))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Callable
@@ -15,9 +14,9 @@ import zarr
 from lehrling.datasets import inventory
 from lehrling.datasets.arrays import write_array
 from lehrling.datasets.codec import JpegFrames
-from lehrling.datasets.errors import InputError, LehrlingError, LockedError
+from lehrling.datasets.errors import InputError, LehrlingError
 from lehrling.datasets.fan_out import Workers, fan_out
-from lehrling.datasets.files import checked_id, fsync_path, fsync_tree, storage_error
+from lehrling.datasets.files import checked_id, flock, fsync_path, fsync_tree, storage_error
 from lehrling.datasets.statistics import Statistics, column_statistics
 from lehrling.datasets.view_data import View
 from lehrling.datasets.view_images import frames_per_shard, write_frames
@@ -245,11 +244,7 @@ def _claimed(directory: Path) -> Iterator[None]:
     """Hold the view's lock; tidy what an interrupted build left."""
     directory.parent.mkdir(exist_ok=True)
     descriptor = os.open(directory.with_name(f".{directory.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise LockedError(f"View {directory.name!r} is being built by another process; wait for it.") from None
+    flock(descriptor, f"View {directory.name!r} is being built by another process; wait for it.")
     try:
         if not directory.exists() and _replaced(directory).exists():
             _replaced(directory).rename(directory)

@@ -8,7 +8,6 @@ off, or that all of it was written anew: for that, keep the head that `close` re
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import threading
@@ -17,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from lehrling.datasets.errors import DamageError, DocumentError, InputError, LockedError, StorageError
-from lehrling.datasets.files import fsync_path
+from lehrling.datasets.errors import DamageError, DocumentError, InputError, StorageError
+from lehrling.datasets.files import flock, fsync_path
 from lehrling.deploy.audit_record import (
     FORMAT,
     LINE_BYTES_MAX,
@@ -234,11 +233,7 @@ def _take_lock(path: Path) -> int:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise _unwritten(error, path) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise LockedError(f"Another process writes the audit {path}; end it first, or give another path.") from None
+    flock(descriptor, f"Another process writes the audit {path}; end it first, or give another path.")
     return descriptor
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import threading
@@ -11,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lehrling.datasets.documents import read_json
-from lehrling.datasets.errors import InputError, LockedError
-from lehrling.datasets.files import fsync_path, storage_error, write_durably
+from lehrling.datasets.errors import InputError
+from lehrling.datasets.files import flock, fsync_path, storage_error, write_durably
 
 FILE_BYTES_MAX = 1 << 16
 
@@ -163,9 +162,5 @@ def _take_lock(path: Path) -> int:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise storage_error(error, lock) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise LockedError(f"Another guard commands the robot of {path}; end it first.") from None
+    flock(descriptor, f"Another guard commands the robot of {path}; end it first.")
     return descriptor
