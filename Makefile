@@ -51,12 +51,12 @@ demo: .venv/.complete
 test: setup
 	$(RUN)/pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow and not gpu and not soak"
 
-test-slow test-soak: export LEHRLING_FIGURES := benchmarks/results/reliability.json
+test-slow test-faults test-soak: export LEHRLING_FIGURES := benchmarks/results/reliability.json
 test-slow: setup
 	$(RUN)/pytest -m slow
 
 test-faults: setup
-	LEHRLING_FAULTS=all $(RUN)/pytest -m slow tests/datasets/test_fault_injection.py tests/datasets/test_write_order.py \
+	LEHRLING_FAULTS=all $(RUN)/pytest -n $(TEST_WORKERS) --dist worksteal -m slow tests/datasets/test_fault_injection.py tests/datasets/test_write_order.py \
 		tests/datasets/test_journal_damage.py tests/datasets/test_record_machine.py
 
 test-gpu: setup

@@ -14,7 +14,7 @@ HEAD = """# Benchmarks
 Written by `make bench-docs` from `benchmarks/results/*.json`; `make bench-NAME` measures one again. Every figure stands
 beside a peer's from the same run on the same machine. *Ratio* is ours over the peer's.
 """
-COMMANDS = {"reliability": "`make test-slow` and `make test-soak`"}
+COMMANDS = {"reliability": "`make test-slow`, `make test-faults` and `make test-soak`"}
 COLUMNS = ("what", "ours", "peer", "peer's", "ratio", "target", "met")
 
 

@@ -1,6 +1,6 @@
 """The Nth file operation fails, for one N after the other: what was sealed stays, and the next opening repairs.
 
-`LEHRLING_FAULTS=all pytest -m slow` tries every N, otherwise a sample. As SQLite's I/O error tests do
+`make test-faults` tries every N, otherwise a sample. As SQLite's I/O error tests do
 (sqlite.org/testing.html, 3.2), each failure is tried once for one operation and once for all that follow.
 """
 
@@ -12,6 +12,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import figures
 import pytest
 from edited import copied, files
 from file_operations import Operation, watched
@@ -21,7 +22,7 @@ from lehrling.datasets.dataset import Dataset, create_dataset
 from lehrling.datasets.edit_cut import trim
 from lehrling.datasets.edits import delete
 from lehrling.datasets.errors import LehrlingError, StorageError
-from lehrling.datasets.manifest import MANIFEST
+from lehrling.datasets.files import MANIFEST
 
 ALL = os.environ.get("LEHRLING_FAULTS") == "all"
 OPENING, MAKING = ("read", "create"), ("create", "write", "rename", "link", "mkdir", "fsync")
@@ -121,6 +122,7 @@ def test_a_session_that_fails_at_any_operation_loses_nothing(
     while run(plant, tmp_path, Fault(getattr(errno, name), ERRORS[name], number, lasts)):
         number += 1
     assert number > 100
+    figures.tried(f"{name} at one file operation{', and at all after it' if lasts else ''}", number - 1, 100)
 
 
 def test_a_journal_that_cannot_be_read_for_now_is_not_given_up(plant: Path, tmp_path: Path) -> None:

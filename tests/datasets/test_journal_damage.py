@@ -1,6 +1,6 @@
 """A journal cut at any byte, or with any bit flipped: what is damaged is reported, and no row is invented.
 
-`LEHRLING_FAULTS=all pytest -m slow` cuts at every byte of the last 64 KiB and flips a bit of every byte, otherwise of a sample.
+`make test-faults` cuts at every byte of the last 64 KiB and flips a bit of every byte, otherwise of a sample.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import figures
 import pytest
 from recordings import ARM6, meta, write_rows
 from short_episodes import ROWS, record
@@ -93,17 +94,22 @@ def test_an_interrupted_journal_cut_at_any_byte_gives_a_prefix(journal: Journal,
     found = cut_everywhere(journal, path, sizes_of(content, step))
     assert len(found) > 3
     assert max(found) == sum(map(len, journal.whole.values()))
+    if step == 1:
+        figures.tried(f"{name} of an interrupted journal cut at a byte", min(len(content), LAST), LAST // 2)
 
 
 @pytest.mark.parametrize("step", [2999, pytest.param(1, marks=slow)])
 def test_an_ended_journal_that_lacks_rows_says_how_many(journal: Journal, step: int) -> None:
     path = journal.directory / "numeric-0.mcap"
-    for size in sizes_of(path.read_bytes(), step):
+    content = path.read_bytes()
+    for size in sizes_of(content, step):
         os.truncate(path, size)
         contents = journal.read()
         for topic, count in rows_of(contents, journal.whole).items():
             told = f"{topic}: {len(journal.whole[topic])} messages were written, {count} can be read"
             assert (told in contents.losses) is (count < len(journal.whole[topic]))
+    if step == 1:
+        figures.tried("numeric-0.mcap of an ended journal cut at a byte", min(len(content), LAST), LAST // 2)
 
 
 def places(content: bytes, count: int, seed: int) -> Iterator[int]:
@@ -133,6 +139,8 @@ def test_a_flipped_bit_anywhere_is_reported_where_rows_are_lost_and_invents_none
         assert all(any(loss.startswith(f"{topic}: ") for loss in contents.losses) for topic in lost), bit
         lossy += bool(lost)
     assert lossy > 10
+    if not count:
+        figures.tried(f"{name} with a bit of one byte flipped", len(content), 1000)
 
 
 @pytest.mark.parametrize("count", [25, pytest.param(0, marks=slow)])
@@ -154,6 +162,8 @@ def test_a_flipped_bit_in_what_a_journal_says_of_itself_invents_no_row(journal: 
         told = any("end.json cannot be read" in loss for loss in contents.losses)
         said = (contents.outcome, contents.stop_cause, contents.losses)
         assert told or said == ("success", "operator", [])
+    if not count:
+        figures.tried(f"{name} with a bit of one byte flipped", len(content), 100)
 
 
 @pytest.mark.parametrize("seed", range(6))

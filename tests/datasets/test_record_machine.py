@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import figures
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -239,3 +240,4 @@ def test_recordings_in_any_order_give_what_the_model_gives() -> None:
 @pytest.mark.timeout(3600)
 def test_many_recordings_in_any_order_give_what_the_model_gives() -> None:
     run_state_machine_as_test(Recordings, settings=_settings(400, 30))
+    figures.tried("recordings, crashes and purges in an order that Hypothesis chose", 400, 400)

@@ -1,6 +1,6 @@
 """Whatever a kill or a power cut leaves of the file operations: the dataset repairs, and keeps what was synced.
 
-`LEHRLING_FAULTS=all pytest -m slow` replays every prefix and reorders everywhere, otherwise a sample of both.
+`make test-faults` replays every prefix and reorders everywhere, otherwise a sample of both.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import figures
 import pytest
 from edited import copied, files
 from file_operations import Operation, watched
@@ -150,3 +151,5 @@ def test_every_state_that_a_kill_or_a_power_cut_may_leave_repairs(
     for count in range(recording.count + 1):
         choose = at_random(count) if loss == "any part" else {"killed": everything, **LOSSES}[loss]
         recording.look(tmp_path, count, choose, f"{loss}, seed {count}")
+    what = "a kill" if loss == "killed" else f"a power cut that leaves {loss}"
+    figures.tried(f"{what} after one file operation", recording.count + 1, 100)
