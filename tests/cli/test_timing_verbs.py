@@ -15,7 +15,7 @@ from timed_streams import START_NS, Timed, exponential, record_timed
 
 from lehrling.cli.timing_series import episode_series
 from lehrling.datasets.dataset import Dataset, create_dataset
-from lehrling.datasets.manifest import MANIFEST
+from lehrling.datasets.files import MANIFEST
 
 FINDING = {
     "kind": "stale", "topic": "/front", "since_ns": START_NS, "until_ns": START_NS + 1_500_000_000, "severity": "error",

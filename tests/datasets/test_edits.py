@@ -11,7 +11,7 @@ from lehrling.datasets.dataset import Dataset
 from lehrling.datasets.edit_log import edit_log
 from lehrling.datasets.edits import Labels, delete, label, restore, select, undo
 from lehrling.datasets.errors import DamageError, InputError
-from lehrling.datasets.manifest import MANIFEST
+from lehrling.datasets.files import MANIFEST
 from lehrling.datasets.where import parse_where
 
 

@@ -20,9 +20,10 @@ from recordings import ARM6, MS, add_episode, meta, record, write_rows
 from lehrling.datasets import messages
 from lehrling.datasets.dataset import Dataset, create_dataset
 from lehrling.datasets.errors import DamageError, InputError, LockedError, StorageError
+from lehrling.datasets.files import MANIFEST
 from lehrling.datasets.journal import JournalWriter
 from lehrling.datasets.journal_read import read_journal
-from lehrling.datasets.manifest import MANIFEST, read_manifest
+from lehrling.datasets.manifest import read_manifest
 
 SUPPORT = Path(__file__).parents[1] / "support"
 

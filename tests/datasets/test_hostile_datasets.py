@@ -20,7 +20,7 @@ from measured import measured
 from lehrling.datasets import inventory
 from lehrling.datasets.arrays import read_array, write_array
 from lehrling.datasets.dataset import Dataset
-from lehrling.datasets.manifest import MANIFEST
+from lehrling.datasets.files import MANIFEST
 from lehrling.datasets.view import Field, View, ViewSpec, build_view
 
 SECONDS, MEGABYTES = 1.0, 100
