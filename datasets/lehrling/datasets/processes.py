@@ -23,13 +23,14 @@ def die_with_parent(parent: int) -> None:
 
 @contextmanager
 def out_of_reach() -> Iterator[None]:
-    """Start processes that Ctrl-C and SIGTERM do not reach, not even before their first line; their parent ends them.
+    """Start processes that Ctrl-C, SIGTERM and a lost terminal do not reach, not even before their first line.
 
-    The mask of the thread that starts a process is the process's.
+    Their parent ends them. The mask of the thread that starts a process is the process's.
     """
-    resource_tracker.ensure_running()  # lifts the mask when it is started in between
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
+        resource_tracker.ensure_running()  # ignores the others itself, and lifts their mask when it is started
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
