@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from certificates import self_signed
 from serving import observation, serving
+from watching import until
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from lehrling.datasets.errors import InputError, LehrlingError
@@ -75,3 +77,42 @@ def test_a_server_that_is_silent_or_goes_away_ends_every_wait() -> None:
         other.recv(10)
     client.close()
     other.close()
+
+
+def test_closing_ends_what_waits_in_another_thread(server: PolicyServer, tls: tuple[Path, Path]) -> None:
+    trusted = ssl.create_default_context(cafile=str(tls[0]))
+    for _ in range(20):
+        connection, ended = Connection(server.url, tls=trusted), list[BaseException]()
+        connection.recv(10)
+
+        def wait(connection: Connection = connection, ended: list[BaseException] = ended) -> None:
+            try:
+                connection.recv()
+            except (OSError, WebSocketException) as error:
+                ended.append(error)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        connection.close()
+        waiting.join(10)
+        assert not waiting.is_alive()
+        assert len(ended) == 1
+
+
+def test_a_task_that_is_left_over_when_the_thread_ends_is_told(server: PolicyServer, tls: tuple[Path, Path]) -> None:
+    connection = Connection(server.url, tls=ssl.create_default_context(cafile=str(tls[0])))
+    connection.recv(10)
+    ended: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            connection.recv()
+        except OSError as error:
+            ended.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    until(lambda: len(asyncio.all_tasks(connection._loop)) > 1)
+    connection._end()
+    waiting.join(10)
+    assert [type(error) for error in ended] == [ConnectionAbortedError]

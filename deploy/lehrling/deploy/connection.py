@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import CancelledError
 from ssl import SSLContext
 from typing import Any, Self
 
@@ -67,6 +68,8 @@ class Connection:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise ConnectionAbortedError("the connection was closed here") from None
         except BaseException:
             future.cancel()
             raise
@@ -119,8 +122,14 @@ class Connection:
             await self._socket.close()
 
     def _end(self) -> None:
+        """End the thread; whoever still waits in another one is told."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        if left:
+            self._loop.run_until_complete(asyncio.wait(left))
         self._loop.close()
 
     def __enter__(self) -> Self:
