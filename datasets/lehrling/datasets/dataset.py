@@ -17,7 +17,7 @@ from lehrling.datasets.embodiment import Contract
 from lehrling.datasets.episode import Episode
 from lehrling.datasets.errors import ContractError, InputError, LehrlingError, StorageError
 from lehrling.datasets.failpoints import reach
-from lehrling.datasets.files import checked_id, storage_error
+from lehrling.datasets.files import checked_id, is_id, storage_error
 from lehrling.datasets.journal_read import read_meta
 from lehrling.datasets.lock import WriteLock
 from lehrling.datasets.manifest import (
@@ -31,7 +31,7 @@ from lehrling.datasets.manifest import (
 from lehrling.datasets.purge import remove_purged
 from lehrling.datasets.reports import RepairOutcome, RepairReport, VerifyReport
 from lehrling.datasets.sealer import seal
-from lehrling.datasets.sweep import sweep
+from lehrling.datasets.sweep import set_aside, sweep
 
 __all__ = ["FORMAT", "Dataset", "RepairReport", "VerifyReport", "check_root", "create_dataset"]
 
@@ -158,14 +158,13 @@ class Dataset:
         """Return ids of journals that are being recorded or need repair."""
         folder = self.root / "journals"
         found = folder.iterdir() if folder.is_dir() else ()
-        return sorted(path.name for path in found if path.is_dir() and not path.name.startswith("."))
+        return sorted(path.name for path in found if path.is_dir() and is_id(path.name))
 
     def commit(self, record: EpisodeRecord) -> None:
         """Make a sealed episode valid, then remove its journal.
 
         Raises:
             InputError: the dataset is open for reading.
-            ContractError: the dataset has this robot's episodes under another contract.
         """
         self.check_writing()
         reach("commit")
@@ -295,7 +294,7 @@ class Dataset:
             raise
         except LehrlingError as error:
             self.quarantine(name, str(error))
-            self._set_aside(name)
+            set_aside(self.root, self.root / "journals" / name)
             outcome.quarantined[name] = str(error)
             return
         if verdict is None:
@@ -308,6 +307,9 @@ class Dataset:
         """Finish one journal: True if sealed, False if it was committed already, None if discarded."""
         directory = self.root / "journals" / name
         record = self.records.get(name)
+        if record is not None and record.status == "quarantined":
+            set_aside(self.root, directory)
+            return False
         if record is not None and record.status in SETTLED:
             shutil.rmtree(directory)
             return False
@@ -319,9 +321,3 @@ class Dataset:
             return None
         self.commit(sealer(self.root, name))
         return True
-
-    def _set_aside(self, name: str) -> None:
-        """Move a journal that cannot be read out of the way, keeping every byte."""
-        target = self.root / "quarantine" / name
-        target.parent.mkdir(exist_ok=True)
-        (self.root / "journals" / name).rename(target)

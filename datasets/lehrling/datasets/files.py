@@ -20,13 +20,18 @@ _ABSENT = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.E
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
+def is_id(name: str) -> bool:
+    """Whether it can name a directory of its own."""
+    return ".." not in name and ID.fullmatch(name) is not None
+
+
 def checked_id(name: str) -> str:
     """Return the id if it can name a directory of its own.
 
     Raises:
         InputError: anything else, such as a path.
     """
-    if not ID.fullmatch(name) or ".." in name:
+    if not is_id(name):
         raise InputError(f"Expected an id of letters, digits, '_', '-' and '.', got {name[:80]!r}.")
     return name
 

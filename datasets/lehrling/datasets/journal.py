@@ -27,7 +27,8 @@ from mcap.writer import CompressionType, Writer
 from lehrling.datasets.embodiment import IMAGE_KINDS, Embodiment
 from lehrling.datasets.errors import InputError, StorageError
 from lehrling.datasets.failpoints import reach
-from lehrling.datasets.files import checked_id, fsync_path, storage_error, write_durably
+from lehrling.datasets.files import MANIFEST, checked_id, fsync_path, storage_error, write_durably
+from lehrling.datasets.manifest import SETTLED, read_manifest
 from lehrling.datasets.message_types import Types, standard
 
 CHUNK_BYTES = 64 * 1024
@@ -117,7 +118,7 @@ def begin_journal(root: Path, meta: EpisodeMeta, embodiment: Embodiment) -> Path
         raise InputError(
             f"There is a journal {meta.id!r} already; open the dataset for writing to repair or discard it."
         )
-    if meta.origin == "robot" and (root / "episodes" / meta.id).exists():
+    if meta.origin == "robot" and _settled(root, meta.id):
         raise InputError(f"There is an episode {meta.id!r} already, which never changes; record under another id.")
     try:
         partial.mkdir(parents=True)
@@ -132,6 +133,14 @@ def begin_journal(root: Path, meta: EpisodeMeta, embodiment: Embodiment) -> Path
         raise error if isinstance(error, StorageError) else storage_error(error, directory) from error
     reach("journal-begun")
     return directory
+
+
+def _settled(root: Path, name: str) -> bool:
+    """Whether there is an episode of that id, or was one: a journal of it would be taken for what sealing left over."""
+    if (root / "episodes" / name).exists():
+        return True
+    known = read_manifest(root).get(name) if (root / MANIFEST).is_file() else None
+    return known is not None and known.status in SETTLED
 
 
 def with_checksum(content: Mapping[str, Any], indent: int | None = None) -> bytes:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from lehrling.datasets.dataset_root import GROUP
 from lehrling.datasets.edit_pending import pending_edit
+from lehrling.datasets.files import fsync_path, storage_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,15 +38,26 @@ def sweep(dataset: Dataset) -> list[str]:
             shutil.rmtree(path)
             swept.append(f"removed the half-written {path.name}")
         elif path.name != GROUP and path.name not in kept and path.is_dir():
-            _set_aside(root, path)
+            set_aside(root, path)
             swept.append(f"set aside {path.name}, which the manifest does not list")
     return swept
 
 
-def _set_aside(root: Path, path: Path) -> None:
-    target = root / "quarantine" / path.name
-    target.parent.mkdir(exist_ok=True)
-    path.rename(target)
+def set_aside(root: Path, path: Path) -> None:
+    """Move a directory below `quarantine`, durably and beside what is there under its name; every byte is kept.
+
+    Raises:
+        StorageError: the disk is full or failed.
+    """
+    folder = root / "quarantine"
+    names = chain([path.name], (f"{path.name}.{number}" for number in count(2)))
+    try:
+        folder.mkdir(exist_ok=True)
+        path.rename(next(target for name in names if not (target := folder / name).exists()))
+        fsync_path(folder)
+        fsync_path(path.parent)
+    except OSError as error:
+        raise storage_error(error, folder) from error
 
 
 def _alive(process: str) -> bool:

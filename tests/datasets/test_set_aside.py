@@ -1,0 +1,89 @@
+"""What cannot be sealed is set aside with every byte, whatever happens meanwhile and whatever lies there already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from edited import files
+from short_episodes import SMALL, record
+
+from lehrling.datasets import dataset as datasets
+from lehrling.datasets.dataset import Dataset
+from lehrling.datasets.errors import InputError, StorageError
+from lehrling.datasets.journal import EpisodeMeta, JournalWriter
+
+
+@pytest.fixture
+def damaged(root: Path) -> dict[str, bytes]:
+    """A journal whose beginning cannot be read; its files."""
+    record(root, "one")
+    path = root / "journals/one/meta.json"
+    content = bytearray(path.read_bytes())
+    content[40] ^= 1
+    path.write_bytes(content)
+    return files(root / "journals/one")
+
+
+def aside(root: Path, name: str = "one") -> dict[str, bytes]:
+    return files(root / "quarantine" / name)
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+def test_a_journal_whose_setting_aside_was_interrupted_is_set_aside_by_the_next_opening(
+    root: Path, damaged: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets, "set_aside", kill)
+        with pytest.raises(Killed):
+            Dataset.open_for_writing(root)
+    assert Dataset.open(root).records["one"].status == "quarantined"
+    assert files(root / "journals/one") == damaged
+    Dataset.open_for_writing(root).close()
+    assert aside(root) == damaged
+    assert not (root / "journals/one").exists()
+
+
+def test_a_journal_goes_beside_what_was_set_aside_under_its_name(root: Path, damaged: dict[str, bytes]) -> None:
+    (root / "quarantine/one").mkdir(parents=True)
+    (root / "quarantine/one/note.txt").write_text("of last year")
+    Dataset.open_for_writing(root).close()
+    assert aside(root) == {"note.txt": b"of last year"}
+    assert aside(root, "one.2") == damaged
+
+
+def test_a_quarantine_that_cannot_be_written_keeps_the_journal_where_it_is(
+    root: Path, damaged: dict[str, bytes]
+) -> None:
+    (root / "quarantine").write_text("a file")
+    for _ in range(2):
+        with pytest.raises(StorageError, match="quarantine failed"):
+            Dataset.open_for_writing(root)
+        assert files(root / "journals/one") == damaged
+    (root / "quarantine").unlink()
+    Dataset.open_for_writing(root).close()
+    assert aside(root) == damaged
+
+
+@pytest.mark.parametrize("ends", ["purge", "quarantine"])
+def test_no_robot_is_recorded_under_an_id_that_had_an_episode(root: Path, ends: str) -> None:
+    record(root, "one")
+    with Dataset.open_for_writing(root) as dataset:
+        dataset.purge("one") if ends == "purge" else dataset.quarantine("one", "a test")
+    with pytest.raises(InputError, match="There is an episode 'one' already, which never changes; record under"):
+        JournalWriter(root, EpisodeMeta("one", "kitting", "put it there", "arm6", "robot"), SMALL)
+
+
+def test_folders_that_are_no_journals_and_no_episodes_do_not_keep_a_dataset_from_being_written(root: Path) -> None:
+    (root / "journals/lost+found").mkdir(parents=True)
+    for _ in range(2):
+        (root / "episodes/stray").mkdir()
+        with Dataset.open_for_writing(root) as dataset:
+            assert dataset.unfinished() == []
+    assert sorted(path.name for path in (root / "quarantine").iterdir()) == ["stray", "stray.2"]
