@@ -16,6 +16,7 @@ from lehrling.deploy.execution import Asking, Execution, Means
 from lehrling.deploy.guard_events import Cause, Command, Event, State
 from lehrling.deploy.guard_limits import GuardConfig
 from lehrling.deploy.guard_link import GuardLink, Outgoing
+from lehrling.deploy.guard_watch import Renewed
 from lehrling.deploy.intervention import Intervention
 from lehrling.deploy.observer import Observer
 from lehrling.deploy.policy_facts import PolicyFacts
@@ -27,6 +28,8 @@ PAUSING = (Cause.DEADMAN, Cause.OBSERVATION, Cause.OVERRIDE, Cause.NOT_FINITE)
 """While the guard holds for one of these, the steps of a chunk do not pass."""
 QUIET = (Cause.SCALED, Cause.ACTION, Cause.LATE, Cause.IDLE, Cause.RESYNC, Cause.DEADMAN)
 """Part of driving by chunks: counted, not told one by one."""
+STARTER, SWITCH = "starter", "switch"
+"""Who permits to move: whoever starts cycles, and an enabling switch where there is one."""
 Tell = Callable[[str, Mapping[str, Any]], None]
 """Told what happens, for the audit; raises StorageError where it cannot be written."""
 
@@ -79,7 +82,8 @@ class PolicyDrive:
         self.cycle: Execution | None = None
         self._number = 0
         self._result, self._fault, self._code = Result.NONE, "", 0
-        self._enabled_ns, self._before_ns = -ENABLED_NS, 0
+        self._permits = {STARTER: Renewed(ENABLED_NS)}
+        self._before_ns = 0
         self._speed = 1.0
         self._command: Command | None = None
         self._told: dict[Cause, int] = {}
@@ -155,14 +159,22 @@ class PolicyDrive:
         if self.guard.override(now_ns, 100 * share):
             self._speed = share
 
-    def set_enabled(self, enabled: bool, now_ns: int) -> None:
-        """Renew or withdraw the permission to move."""
-        if enabled:
-            self._enabled_ns = now_ns
-            self.guard.enable(now_ns)
-        else:
-            self._enabled_ns = now_ns - ENABLED_NS
+    def require(self, who: str) -> None:
+        """Have a further permission needed."""
+        self._permits[who] = Renewed(ENABLED_NS)
+
+    def set_enabled(self, enabled: bool, now_ns: int, who: str = STARTER) -> None:
+        """Renew or withdraw a permission to move; the robot moves while all that are needed are fresh."""
+        if not enabled:
+            self._permits[who].withdraw()
             self.guard.release()
+            return
+        self._permits[who].renew(now_ns)
+        if self._permitted(now_ns):
+            self.guard.enable(min(permit.at_ns or 0 for permit in self._permits.values()))
+
+    def _permitted(self, now_ns: int) -> bool:
+        return all(permit.fresh(now_ns) for permit in self._permits.values())
 
     def fail(self, code: int, text: str) -> None:
         """Note a fault; a cycle that executes is aborted."""
@@ -238,13 +250,12 @@ class PolicyDrive:
 
     def _drive(self, cycle: Execution, now_ns: int, wall_ns: int) -> None:
         """Let the cycle do what is due."""
-        permitted = now_ns - self._enabled_ns < ENABLED_NS
         if cycle.result is not None:
             return
         led, command = cycle.by_hand, self._command
         held = command is not None and command.cause in PAUSING
         passed = (now_ns - self._before_ns) * self._speed if self._before_ns and not held else 0.0
-        cycle.tick(now_ns, wall_ns, passed, permitted=permitted)
+        cycle.tick(now_ns, wall_ns, passed, permitted=self._permitted(now_ns))
         if cycle.by_hand != led:
             self._say("intervention", cycle=cycle.number, begins=cycle.by_hand)
         if cycle.result is not None:

@@ -261,7 +261,7 @@ class PolicyNode(Node):  # type: ignore[misc]
         loop = self.loop
         if loop is None:
             return
-        if self._active and not loop.config.enable_topic:
+        if self._active:
             loop.drive.set_enabled(True, now_ns)
         if now_ns >= self._next_ns:
             self._next_ns = now_ns + STATE_NS

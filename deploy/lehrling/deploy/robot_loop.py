@@ -22,7 +22,7 @@ from lehrling.deploy.cycle import Recipe
 from lehrling.deploy.execution import Execution
 from lehrling.deploy.guard_events import Command
 from lehrling.deploy.inference import Inference
-from lehrling.deploy.policy_drive import QUIET, PolicyDrive, Tell, first_facts
+from lehrling.deploy.policy_drive import QUIET, SWITCH, PolicyDrive, Tell, first_facts
 from lehrling.deploy.ros_drive import Drive, control_loop
 from lehrling.deploy.run_config import RunConfig
 from lehrling.deploy.runtime import FAULTS, Result
@@ -84,6 +84,8 @@ class RobotLoop:
         except LehrlingError:
             self._inference.close()
             raise
+        if config.enable_topic:
+            self.drive.require(SWITCH)
         self._flags = {topic: name for name, topic in self._flag_topics().items()}
         self._corrections = Corrections(config.corrections, robot, say) if config.corrections else None
         self._box = BlackBox(config.black_box, robot, tell=say) if config.black_box else None
@@ -152,7 +154,7 @@ class RobotLoop:
             self._say(str(error))
             return
         if name == "enable":
-            self.drive.set_enabled(up, now_ns)
+            self.drive.set_enabled(up, now_ns, SWITCH)
         elif up:
             self.drive.finish(Result.SUCCESS, f"{self.config.success_topic} is true.")
 

@@ -30,7 +30,7 @@ class RunConfig(BaseModel):
         guard: configuration of the guard (YAML).
         success_topic: std_msgs/Bool; true ends a cycle as a success. Of the robot's namespace.
         enable_topic: std_msgs/Bool, to be repeated at 10 Hz or more while the robot may move, as from an enabling switch;
-            without it whoever starts cycles gives the permission.
+            needed beside the permission of whoever starts cycles, a PLC's too.
         interventions: prefix under which an operator's device sends the embodiment's command topics to take over.
         corrections: dataset into which interventions are recorded.
         traces: folder for what was asked, sent and measured, a file a cycle.
