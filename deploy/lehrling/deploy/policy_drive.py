@@ -79,6 +79,7 @@ class PolicyDrive:
         self._tell, self._settled = tell, settled
         self._recipe: Recipe | None = None
         self._model_hash = ""
+        self._known: Mapping[str, Any] | None = None
         self.cycle: Execution | None = None
         self._number = 0
         self._result, self._fault, self._code = Result.NONE, "", 0
@@ -115,7 +116,7 @@ class PolicyDrive:
         """
         if self.cycle is not None:
             raise InputError(f"Cycle {self.cycle.number} executes; load a recipe when it has ended.")
-        self._recipe, self._model_hash = recipe, ""
+        self._recipe, self._model_hash, self._known = recipe, "", None
         self._say("recipe", number=recipe.number, name=recipe.name, adapter=recipe.adapter)
 
     def start(self, number: int, now_ns: int) -> None:
@@ -194,7 +195,8 @@ class PolicyDrive:
             return Phase.OFFLINE
         if self._recipe is None:
             return Phase.IDLE
-        return Phase.READY if self._model_hash and self._means.inference.connected else Phase.LOADING
+        inference = self._means.inference
+        return Phase.READY if inference.connected and self._known is inference.hello else Phase.LOADING
 
     @property
     def state(self) -> RuntimeState:
@@ -214,11 +216,11 @@ class PolicyDrive:
 
     def tick(self, now_ns: int, wall_ns: int) -> tuple[Command, list[Outgoing]]:
         """Make one step of the control loop; return the command and the messages to publish."""
+        replies = self._means.inference.take()
         self.know_policy()
         self._audited()
         if self._means.inference.connected:
             self.guard.client(now_ns)
-        replies = self._means.inference.take()
         if self.cycle is not None:
             for reply in replies:
                 self.cycle.take(reply, now_ns)
@@ -229,12 +231,13 @@ class PolicyDrive:
         return command, outgoing
 
     def know_policy(self) -> None:
-        """Find the recipe's policy in what the server tells, once it is there."""
+        """Find the recipe's policy in what the server tells, each time that one is there anew."""
         recipe, inference = self._recipe, self._means.inference
-        if recipe is None or self._model_hash or self._code or not inference.connected:
+        hello = inference.hello
+        if recipe is None or self._known is hello or self._code or not inference.connected:
             return
         try:
-            facts = PolicyFacts.from_hello(inference.hello, recipe.adapter)
+            facts = PolicyFacts.from_hello(hello, recipe.adapter)
             if problem := self.facts.differs(facts):
                 raise InputError(problem)
             if recipe.model_hash not in ("", facts.model_hash):
@@ -242,8 +245,16 @@ class PolicyDrive:
                     f"Recipe {recipe.number} is for the model {recipe.model_hash[:12]}, the server has "
                     f"{facts.model_hash[:12]} as {recipe.adapter!r}."
                 )
+            if self.cycle is not None and facts.model_hash != self._model_hash:
+                raise InputError(
+                    f"The policy server came back in the middle of cycle {self.cycle.number} with another model, "
+                    f"{facts.model_hash[:12]} in place of {self._model_hash[:12]}."
+                )
         except LehrlingError as error:
             self.fail(9, str(error))
+            return
+        self._known = hello
+        if facts.model_hash == self._model_hash:
             return
         self._model_hash = facts.model_hash
         self._say("adapter", name=recipe.adapter, model=facts.model_hash, statistics=facts.statistics_hash)

@@ -85,14 +85,16 @@ class PolicyFacts:
             ("contract", self.contract, other.contract),
             ("rate", self.view.rate_hz, other.view.rate_hz),
             ("cameras", self.view.cameras, other.view.cameras),
+            ("image latency", self.view.image_latency_ms, other.view.image_latency_ms),
             ("state", self.view.state, other.view.state),
             ("actions", self.action_names, other.action_names),
             ("chunk length", self.chunk, other.chunk),
         ):
-            if mine != its:
-                return (
-                    f"Policies {self.name!r} and {other.name!r} differ in their {what}; recipes of one cell must not."
-                )
+            if mine == its:
+                continue
+            if self.name == other.name:
+                return f"The policy server has another policy {self.name!r} than before: its {what} differs."
+            return f"Policies {self.name!r} and {other.name!r} differ in their {what}; recipes of one cell must not."
         return ""
 
 
