@@ -11,7 +11,8 @@ from driven_policies import towards
 from robot_loops import FALSE, TRUE, Connected, LoopCell
 
 from lehrling.deploy.guard_events import Cause
-from lehrling.deploy.robot_runtime import _obey, _Station, _Word
+from lehrling.deploy.robot_runtime import _obey, _Station
+from lehrling.deploy.runtime_pipe import Word
 
 
 class Switched(LoopCell):
@@ -24,7 +25,7 @@ class Switched(LoopCell):
         if self.switch is not None and self.arm.tick % 10 == 3:
             self.loop.hear("/enable", self.switch, now_ns, wall_ns)
         if self.plc is not None and self.arm.tick % 5 == 0:
-            _obey(self.loop, {}, _Word("enable", self.plc), now_ns, _Station.__new__(_Station))
+            _obey(self.loop, {}, Word("enable", self.plc), now_ns, _Station.__new__(_Station))
         return super()._step(now_ns, wall_ns)
 
     def moved_m(self, ticks: int) -> float:

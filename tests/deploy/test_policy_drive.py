@@ -242,6 +242,17 @@ def test_a_record_that_turns_out_not_to_be_written_ends_the_cycle() -> None:
     assert at_rest(table) or table.run(30).velocity.max() == 0
 
 
+def test_an_audit_that_is_long_behind_ends_the_cycle() -> None:
+    table = started(cell())
+    table.run(60)
+    table.settled = False
+    table.run(450)
+    assert table.drive.phase is Phase.EXECUTING
+    table.run_until(lambda: table.drive.phase is Phase.FAULT, 150)
+    state = table.drive.state
+    assert (state.fault_code, state.fault) == (7, "The audit is more than 5 s behind; look at its disk.")
+
+
 def test_an_audit_that_fails_during_a_cycle_ends_it() -> None:
     table = started(cell())
     table.run(60)

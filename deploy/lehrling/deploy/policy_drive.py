@@ -23,7 +23,7 @@ from lehrling.deploy.policy_facts import PolicyFacts
 from lehrling.deploy.runtime import Axis, Phase, Result, RuntimeState
 
 MS = 1_000_000
-ENABLED_NS, TOLD_NS = 200 * MS, 1_000 * MS
+ENABLED_NS, TOLD_NS, AUDIT_NS = 200 * MS, 1_000 * MS, 5_000 * MS
 PAUSING = (Cause.DEADMAN, Cause.OBSERVATION, Cause.OVERRIDE, Cause.NOT_FINITE)
 """While the guard holds for one of these, the steps of a chunk do not pass."""
 QUIET = (Cause.SCALED, Cause.ACTION, Cause.LATE, Cause.IDLE, Cause.RESYNC, Cause.DEADMAN)
@@ -84,7 +84,7 @@ class PolicyDrive:
         self._number = 0
         self._result, self._fault, self._code = Result.NONE, "", 0
         self._permits = {STARTER: Renewed(ENABLED_NS)}
-        self._before_ns = 0
+        self._before_ns = self._settled_ns = 0
         self._speed = 1.0
         self._command: Command | None = None
         self._told: dict[Cause, int] = {}
@@ -218,7 +218,7 @@ class PolicyDrive:
         """Make one step of the control loop; return the command and the messages to publish."""
         replies = self._means.inference.take()
         self.know_policy()
-        self._audited()
+        self._keep_audited(now_ns)
         if self._means.inference.connected:
             self.guard.client(now_ns)
         if self.cycle is not None:
@@ -311,6 +311,13 @@ class PolicyDrive:
         except StorageError as error:
             self._unaudited(error)
             return False
+
+    def _keep_audited(self, now_ns: int) -> None:
+        """End a cycle whose records wait for too long, as for a disk that hangs."""
+        if self._audited() or self.cycle is None:
+            self._settled_ns = now_ns
+        elif now_ns - self._settled_ns > AUDIT_NS:
+            self._unaudited(StorageError(f"The audit is more than {AUDIT_NS / 1e9:g} s behind; look at its disk."))
 
     def _say(self, kind: str, **facts: Any) -> None:
         """Tell the audit."""
