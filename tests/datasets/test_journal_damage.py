@@ -14,6 +14,7 @@ from pathlib import Path
 
 import figures
 import pytest
+from mcap.opcode import Opcode
 from recordings import ARM6, meta, write_rows
 from short_episodes import ROWS, record
 
@@ -141,6 +142,23 @@ def test_a_flipped_bit_anywhere_is_reported_where_rows_are_lost_and_invents_none
     assert lossy > 10
     if not count:
         figures.tried(f"{name} with a bit of one byte flipped", len(content), 1000)
+
+
+@pytest.mark.parametrize("name", ["numeric-0.mcap", "front-0.mcap"])
+def test_no_flipped_bit_of_an_opcode_which_no_checksum_covers_loses_a_row(journal: Journal, name: str) -> None:
+    (journal.directory / "end.json").unlink()
+    path = journal.directory / name
+    content = path.read_bytes()
+    at, opcodes = 8, []
+    while at < len(content) and content[at] != Opcode.DATA_END:
+        opcodes.append(at)
+        at += 9 + int.from_bytes(content[at + 1 : at + 9], "little")
+    assert sum(content[place] == Opcode.CHUNK for place in opcodes) == 8
+    for number, place in enumerate(opcodes):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << number % 8
+        path.write_bytes(flipped)
+        assert rows_of(journal.read(), journal.whole) == {topic: len(rows) for topic, rows in journal.whole.items()}
 
 
 @pytest.mark.parametrize("count", [25, pytest.param(0, marks=slow)])

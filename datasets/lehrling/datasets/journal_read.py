@@ -17,7 +17,7 @@ from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 from mcap.records import Channel, Chunk, Message, Schema
-from mcap.stream_reader import StreamReader
+from mcap.writer import MCAP0_MAGIC
 
 from lehrling.datasets.documents import read_json
 from lehrling.datasets.embodiment import Embodiment, parse_embodiment
@@ -163,13 +163,9 @@ def _read_file(path: Path, contents: JournalContents) -> None:
 
     A file that simply ends early is what an interrupted recording leaves, and no loss beyond what was promised.
     """
-    channels: dict[int, tuple[str, str]] = {}
     with _opened(path) as stream:
-        reader = StreamReader(stream, emit_chunks=True, record_size_limit=RECORD_BYTES_MAX)
         try:
-            for record in reader.records:
-                if isinstance(record, Chunk):
-                    _read_chunk(record, channels, contents)
+            _read_chunks(stream, contents)
         except OSError as error:
             raise unreadable(error, path, DamageError(f"{path} is gone.")) from error
         except Exception as error:  # noqa: BLE001 — damaged bytes raise anything
@@ -184,23 +180,58 @@ def _opened(path: Path) -> IO[bytes]:
         raise unreadable(error, path, DamageError(f"{path} is gone.")) from error
 
 
-def _read_chunk(chunk: Chunk, channels: dict[int, tuple[str, str]], contents: JournalContents) -> None:
-    """Add a chunk's messages; `channels` are topic and type by id, as far as the file has told."""
+def _read_chunks(stream: IO[bytes], contents: JournalContents) -> None:
+    """Add the chunks of a file: a header, and chunks that are each followed by an index of every channel in them.
+
+    Its place tells what a record is, not its opcode, which no checksum covers: a flipped bit there would pass a chunk over.
+
+    Raises:
+        McapError: the file ends before its end, or a chunk fails its checksum.
+    """
+    channels: dict[int, tuple[str, str]] = {}
+    if stream.read(len(MCAP0_MAGIC)) != MCAP0_MAGIC:
+        raise McapError("no MCAP file")
+    others = 1
+    while True:
+        head = stream.read(_RECORD.size)
+        if len(head) < _RECORD.size:
+            raise McapError("the file ends before its end")
+        opcode, length = _RECORD.unpack(head)
+        if length > RECORD_BYTES_MAX:
+            raise McapError(f"a record of {length} bytes")
+        if len(content := stream.read(length)) < length:
+            raise McapError("a record is cut")
+        if others:
+            others -= 1
+        elif opcode == Opcode.DATA_END:
+            return
+        else:
+            others = _read_chunk(Chunk.read(ReadDataStream(BytesIO(content))), channels, contents)
+
+
+def _read_chunk(chunk: Chunk, channels: dict[int, tuple[str, str]], contents: JournalContents) -> int:
+    """Add a chunk's messages; `channels` are topic and type by id, as far as the file has told.
+
+    Returns the number of channels with messages in it.
+    """
     pending: list[Message] = []
     schemas: dict[int, str] = {}
+    used: set[int] = set()
     for record in chunk_records(chunk):
         if isinstance(record, Schema):
             schemas[record.id] = record.name
             contents.definitions[record.name] = record.data.decode()
         elif isinstance(record, Channel):
             channels[record.id] = record.topic, schemas.get(record.schema_id, "")
-        elif isinstance(record, Message) and channels[record.channel_id][0] == RECEIPTS:
+        elif channels[record.channel_id][0] == RECEIPTS:
+            used |= {record.channel_id, *(message.channel_id for message in pending)}
             _accept(pending, record.data, channels, contents)
             pending = []
-        elif isinstance(record, Message):
+        else:
             pending.append(record)
     if pending:
         raise McapError(f"{len(pending)} messages without receipts")
+    return len(used)
 
 
 def chunk_records(chunk: Chunk) -> Iterator[Schema | Channel | Message]:
