@@ -97,13 +97,22 @@ def test_any_changed_byte_gets_the_same_answer_either_way(data: st.DataObject) -
     assert verdict(taught, bytes(bad), BODY, 1) == verdict(fresh, bytes(bad), BODY, 1)
 
 
-def test_the_short_cut_is_taken_for_numbers_only() -> None:
-    fields = frozenset({"position"})
-    assert layout_of(body(NAMES, [0.0] * 43, [], []), "sensor_msgs/msg/JointState", fields) is not None
-    assert (
-        layout_of(messages.compressed_image(b"\xff\xd8", START, "c"), "sensor_msgs/msg/CompressedImage", fields) is None
-    )
-    assert layout_of(b"\x00\x00" + bytes(100), "geometry_msgs/msg/PoseStamped", fields) is None
+def test_the_short_cut_is_taken_for_floating_point_numbers_only() -> None:
+    fields, doubles = frozenset({"position"}), frozenset({"float64"})
+    state, kind = body(NAMES, [0.0] * 43, [], []), "sensor_msgs/msg/JointState"
+    assert layout_of(state, kind, fields, doubles) is not None
+    assert layout_of(state, kind, fields, frozenset({"float64", "int64"})) is None
+    image = messages.compressed_image(b"\xff\xd8", START, "c")
+    assert layout_of(image, "sensor_msgs/msg/CompressedImage", fields, doubles) is None
+    assert layout_of(b"\x00\x00" + bytes(100), "geometry_msgs/msg/PoseStamped", fields, doubles) is None
+
+
+@pytest.mark.parametrize(("value", "held"), [(3.4e38, True), (-3.4e38, True), (3.5e38, False), (-1e300, False)])
+def test_the_short_cut_keeps_the_range_of_the_narrowest_dtype(value: float, held: bool) -> None:
+    dtypes = frozenset({"float64", "float32"})
+    known = layout_of(body(["a"], [0.0], [], []), "sensor_msgs/msg/JointState", frozenset({"position"}), dtypes)
+    assert known is not None
+    assert known.fits(body(["a"], [value], [], [])) is held
 
 
 @pytest.mark.parametrize("effort", [float("nan"), float("inf")])

@@ -104,7 +104,8 @@ class MessageCheck:
     def _learn(self, topic: str, cdr: bytes, rows: tuple[str, ...]) -> None:
         feeds = self._bound.feeds[topic]
         if all(stream.kind not in NOT_NUMBERS for stream, _ in feeds):
-            layout = layout_of(cdr, self._bound.types[topic], frozenset(source.field for _, source in feeds))
+            fields, dtypes = {source.field for _, source in feeds}, {stream.dtype for stream, _ in feeds}
+            layout = layout_of(cdr, self._bound.types[topic], frozenset(fields), frozenset(dtypes))
             if layout is not None:
                 self._known[topic] = layout, rows
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lehrling.datasets.embodiment import Source, Stream
 from lehrling.datasets.errors import MessageError
+from lehrling.datasets.message_layout import LARGEST
 from lehrling.datasets.message_types import standard
 
 NS = 1_000_000_000
@@ -143,15 +144,20 @@ def field(message: Any, path: str) -> Any:
     return value
 
 
-def numbers(value: Any) -> list[float]:
+def numbers(value: Any) -> list[float | int]:
     """Return all numbers of a message in field order, without headers and covariances."""
     if dataclasses.is_dataclass(value):
         inside = [f.name for f in dataclasses.fields(value) if f.name != "__msgtype__"]
         names = [n for n in inside if n != "header" and not n.endswith("covariance")]
         return [number for name in names for number in numbers(getattr(value, name))]
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [float(number) for number in np.asarray(value).reshape(-1)]
-    return [float(value)]
+        return [_number(number) for number in np.asarray(value).reshape(-1).tolist()]
+    return [_number(value)]
+
+
+def _number(value: Any) -> float | int:
+    """Return whole numbers as such: float64 does not hold all of them."""
+    return int(value) if isinstance(value, int | np.integer) else float(value)
 
 
 def joint_row(
@@ -182,33 +188,54 @@ def joint_row(
     for name, value in zip(message.name, values, strict=False):
         if name in place:
             row[place[name]], given[place[name]] = value, True
-    return finite(row, source, stream), given
+    return held(row, source, stream), given
 
 
-def finite(row: NDArray[np.float64], source: Source, stream: Stream) -> NDArray[np.float64]:
-    """Return the row if all its numbers are finite.
+def held(row: NDArray[Any], source: Source, stream: Stream) -> NDArray[Any]:
+    """Return the row if its numbers are finite and the stream's dtype holds them; float32 may round.
 
     Raises:
         MessageError: naming the first element that is not.
     """
-    if np.isfinite(row).all():
-        return row
-    place = int(np.flatnonzero(~np.isfinite(row.reshape(-1)))[0])
-    name = stream.names[place] if stream.names else f"element {place}"
-    raise MessageError(
-        "no finite number",
-        f"Topic {source.topic}: {name} of stream {stream.name!r} is {row.reshape(-1)[place]}; correct the driver, or "
-        "leave this element out of the stream.",
-    )
+    if not (finite := np.isfinite(row)).all():
+        name, value = _first(~finite, row, stream)
+        raise MessageError(
+            "no finite number",
+            f"Topic {source.topic}: {name} of stream {stream.name!r} is {value}; correct the driver, or leave this element "
+            "out of the stream.",
+        )
+    if stream.dtype != "float64" and not (fits := _fits(row, stream.dtype)).all():
+        name, value = _first(~fits, row, stream)
+        raise MessageError(
+            "value out of range",
+            f"Topic {source.topic}: {name} of stream {stream.name!r} is {value}, which {stream.dtype} does not hold; correct "
+            "the driver, or give the stream another dtype.",
+        )
+    return row
+
+
+def _fits(row: NDArray[Any], dtype: str) -> NDArray[np.bool_]:
+    if dtype in LARGEST:
+        return np.asarray(np.abs(row) <= LARGEST[dtype])
+    most = np.iinfo(dtype)
+    if row.dtype.kind == "f":  # the nearest float64 to int64's largest is beyond it
+        return np.asarray((row == np.floor(row)) & (row >= float(most.min)) & (row < float(most.max) + 1))
+    return np.asarray((row >= most.min) & (row <= most.max))
+
+
+def _first(which: NDArray[np.bool_], row: NDArray[Any], stream: Stream) -> tuple[str, Any]:
+    place = int(np.flatnonzero(which.reshape(-1))[0])
+    return stream.names[place] if stream.names else f"element {place}", row.reshape(-1)[place]
 
 
 def numeric_row(
     message: Any, source: Source, stream: Stream, joints: Collection[str] = ()
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Return one row of a numeric stream and its mask, each of the stream's shape.
 
     Raises:
-        MessageError: another number of values than the contract says, an unknown joint, a value that is not finite.
+        MessageError: another number of values than the contract says, an unknown joint, a value that is not finite or that
+            the stream's dtype does not hold.
     """
     if message.__msgtype__ == "sensor_msgs/msg/JointState":
         return joint_row(message, source, stream, joints)
@@ -226,8 +253,13 @@ def numeric_row(
             "other number of values",
             f"Topic {source.topic}: expected {wanted} values for stream {stream.name!r}, got {len(values)}.",
         )
-    row = finite(np.asarray(values).reshape(stream.shape), source, stream)
+    row = held(_array(values).reshape(stream.shape), source, stream)
     return row, np.ones(stream.shape, dtype=bool)
+
+
+def _array(values: list[float | int]) -> NDArray[Any]:
+    row = np.asarray(values)
+    return row.astype(np.float64) if row.dtype == object else row
 
 
 def ragged_bytes(message: Any, source: Source) -> bytes:

@@ -62,7 +62,7 @@ class RowReader:
         return value, mask, stamp_of(message)
 
     def _learn(self, message: Any, cdr: bytes, msgtype: str, mask: NDArray[np.bool_]) -> None:
-        self._layout = layout_of(cdr, msgtype, frozenset({self._source.field}))
+        self._layout = layout_of(cdr, msgtype, frozenset({self._source.field}), frozenset({self._stream.dtype}))
         if self._layout is None:
             return
         self._mask, self._from, self._into = mask, None, None
