@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -87,3 +90,29 @@ def test_folders_that_are_no_journals_and_no_episodes_do_not_keep_a_dataset_from
         with Dataset.open_for_writing(root) as dataset:
             assert dataset.unfinished() == []
     assert sorted(path.name for path in (root / "quarantine").iterdir()) == ["stray", "stray.2"]
+
+
+def test_what_a_failed_write_left_is_removed_while_its_threads_still_write(root: Path) -> None:
+    """One of zarr's writes fails, the others go on for a moment."""
+    partial = root / "episodes/.two.partial"
+    stop = threading.Event()
+
+    def write() -> None:
+        for number in count():
+            if stop.is_set() or number > 60:
+                return
+            with suppress(OSError):
+                partial.mkdir(exist_ok=True)
+                (partial / f"{number}.json").write_text("{}")
+                (partial / f"{number // 2}.json").unlink(missing_ok=True)
+
+    for _ in range(20):
+        stop.clear()
+        partial.mkdir(exist_ok=True)
+        writing = threading.Thread(target=write)
+        writing.start()
+        Dataset.open_for_writing(root).close()
+        stop.set()
+        writing.join()
+    Dataset.open_for_writing(root).close()
+    assert not partial.exists()

@@ -16,7 +16,7 @@ from lehrling.datasets.episode import Episode
 from lehrling.datasets.episode_copy import copy_episode
 from lehrling.datasets.errors import ContractError, InputError, StorageError
 from lehrling.datasets.failpoints import reach
-from lehrling.datasets.files import placed_whole
+from lehrling.datasets.files import placed_whole, remove_tree
 from lehrling.datasets.manifest import EpisodeRecord, read_manifest
 
 if TYPE_CHECKING:
@@ -177,6 +177,6 @@ def _copy_all(root: Path, plan: _Plan, progress: Progress | None) -> None:
 def _copy_one(source: Path, final: Path, record: EpisodeRecord) -> None:
     with placed_whole(final) as partial:
         for leftover in (partial, final):
-            shutil.rmtree(leftover, ignore_errors=True)
+            remove_tree(leftover)
         copy_episode(source, partial, record.content_hash)
     reach("edit-renamed")

@@ -8,8 +8,9 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lehrling.datasets.errors import InputError, LehrlingError, LockedError, StorageError
@@ -17,6 +18,7 @@ from lehrling.datasets.errors import InputError, LehrlingError, LockedError, Sto
 MANIFEST = "manifest.jsonl"
 
 _ABSENT = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+STRAYS_S = 2.0
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -67,6 +69,26 @@ def fsync_tree(root: Path) -> None:
         fsync_path(Path(folder))
 
 
+def remove_tree(path: Path) -> None:
+    """Remove a directory, if it is there, also while threads of a write that failed still make files in it.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    until = time.monotonic() + STRAYS_S
+    while True:
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            if not path.exists():
+                return
+            if error.errno not in (errno.ENOTEMPTY, errno.ENOENT) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 @contextmanager
 def placed_whole(final: Path) -> Iterator[Path]:
     """Yield the hidden sibling to write a directory at; it gets its name when that is done, and is taken away if not.
@@ -84,7 +106,8 @@ def placed_whole(final: Path) -> Iterator[Path]:
     except OSError as error:
         raise storage_error(error, final) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(partial)
 
 
 def flock(descriptor: int, refused: str) -> None:

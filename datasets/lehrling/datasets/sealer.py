@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from lehrling.datasets import inventory
 from lehrling.datasets.documents import read_json
 from lehrling.datasets.errors import DamageError, InputError
 from lehrling.datasets.failpoints import reach
-from lehrling.datasets.files import MANIFEST, checked_id, fsync_tree, placed_whole, tree_bytes, unreadable
+from lehrling.datasets.files import MANIFEST, checked_id, fsync_tree, placed_whole, remove_tree, tree_bytes, unreadable
 from lehrling.datasets.journal_read import JournalContents, read_journal
 from lehrling.datasets.manifest import SETTLED, EpisodeRecord, read_manifest
 from lehrling.datasets.rows import StreamRows, stream_rows
@@ -50,7 +49,7 @@ def seal(root: Path, name: str) -> EpisodeRecord:
     final = root / "episodes" / name
     with placed_whole(final) as partial:
         for leftover in (partial, final):
-            shutil.rmtree(leftover, ignore_errors=True)
+            remove_tree(leftover)
         _write(partial, contents, rows)
         reach("seal-written")
         listing = inventory.build(partial)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from lehrling.datasets.dataset_root import GROUP
 from lehrling.datasets.edit_pending import pending_edit
-from lehrling.datasets.files import fsync_path, storage_error
+from lehrling.datasets.files import fsync_path, remove_tree, storage_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +24,7 @@ def sweep(dataset: Dataset) -> list[str]:
     root = dataset.root
     swept = []
     for path in sorted((root / "journals").glob(".*.partial")):
-        shutil.rmtree(path)
+        remove_tree(path)
         swept.append(f"removed the half-begun journal {path.name}")
     for path in sorted((root / "snapshots").glob(".*.partial")):
         if not _alive(path.name.split(".")[-2]):
@@ -35,7 +34,7 @@ def sweep(dataset: Dataset) -> list[str]:
     kept = {*dataset.records, *dataset.unfinished(), *(awaited.ids if awaited else ())}
     for path in sorted((root / "episodes").iterdir()):
         if path.name.startswith(".") and path.name.endswith(".partial"):
-            shutil.rmtree(path)
+            remove_tree(path)
             swept.append(f"removed the half-written {path.name}")
         elif path.name != GROUP and path.name not in kept and path.is_dir():
             set_aside(root, path)
