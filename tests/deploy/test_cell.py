@@ -196,6 +196,25 @@ def test_an_audit_that_cannot_be_written_stops_the_robot_and_comes_back(cell: Ru
         assert plc.cycle(1)["Result"] == 1
 
 
+@pytest.mark.parametrize(("asked", "meanwhile"), [(10, 0.1), (100, 0.2)])
+def test_an_audit_that_cannot_be_written_keeps_no_speed_reduction_back(
+    cell: Running, asked: int, meanwhile: float
+) -> None:
+    with cell.plc() as plc:
+        plc.permit(20)
+        until(lambda: cell.runtime.speed == 0.2)
+        cell.records.broken = True
+        plc.command(Command.NONE)
+        plc.until(lambda: plc.status["ErrorCode"] == 7)
+        plc.image["SpeedOverridePct"] = asked
+        until(lambda: cell.cell.exchange.shown().commands.speed_pct == asked)
+        steps = cell.cell.steps
+        until(lambda: cell.cell.steps > steps + 10)
+        assert cell.runtime.speed == meanwhile
+        cell.records.broken = False
+        until(lambda: cell.runtime.speed == asked / 100)
+
+
 def test_nothing_is_started_that_is_not_audited_first(tmp_path: Path) -> None:
     """The record of the very start fails: the runtime must never hear of it."""
 

@@ -157,7 +157,7 @@ class Cell:
         begun = time.monotonic()
         commands, state = self.exchange.commands(), self._runtime.state()
         answer = self._handshake.step(commands, state, time.monotonic_ns(), self._trouble())
-        self._act(answer)
+        self._act(answer, state)
         self.exchange.show(Shown(answer.status, state, commands))
         self.steps += 1
         self.slowest_s = max(self.slowest_s, time.monotonic() - begun)
@@ -171,9 +171,9 @@ class Cell:
                 self._failure = None
         return trouble
 
-    def _act(self, answer: Answer) -> None:
-        """Do what brings rest at once, the rest once it is audited; unaudited not at all."""
-        calming = [request for request in answer.requests if _calms(request)]
+    def _act(self, answer: Answer, state: RuntimeState) -> None:
+        """Do what brings rest or slows at once, the rest once it is audited; unaudited not at all."""
+        calming = [request for request in answer.requests if _calms(request, state)]
         for request in calming:
             self._ask(request)
         if self._audit.write(answer.events):
@@ -204,8 +204,13 @@ class Cell:
         self.exchange.show(Shown(ended, RuntimeState(), shown.commands))
 
 
-def _calms(request: Request) -> bool:
-    return isinstance(request, Stop) or (isinstance(request, SetEnabled) and not request.enabled)
+def _calms(request: Request, state: RuntimeState) -> bool:
+    match request:
+        case Stop() | SetEnabled(enabled=False):
+            return True
+        case SetSpeed(share):
+            return share <= state.speed
+    return False
 
 
 def ask(runtime: Runtime, request: Request) -> None:

@@ -147,17 +147,19 @@ class Handshake:
     def _permit(self, commands: Commands, state: RuntimeState) -> None:
         """Say what the robot may; before the other requests, which may need it."""
         share = self._share(commands, state)
-        if share != self._speed:
-            self._speed = share
-            self._requests.insert(0, SetSpeed(share))
         ending = self._cycle.open and self._cycle.stop_ns is not None
         enabled = self._permissive.held and self.linked and not self._errors.pending and not ending
         before, at_ns = self._enabled or (None, 0)
         if enabled != before:
             self._note("enabled", enabled=enabled)
-        if enabled != before or self._now_ns - at_ns >= self._options.renew_ns:
+        renewed = enabled != before or self._now_ns - at_ns >= self._options.renew_ns
+        if renewed:
             self._enabled = (enabled, self._now_ns)
             self._requests.insert(0, SetEnabled(enabled))
+        # A request may get lost: not audited, or to a runtime that began anew.
+        if renewed or share != self._speed:
+            self._speed = share
+            self._requests.insert(0, SetSpeed(share))
 
     def _ready(self, state: RuntimeState, commands: Commands) -> bool:
         waiting = self._cycle.open or self._loading.recipe or self._done or self._errors.pending

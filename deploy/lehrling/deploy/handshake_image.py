@@ -199,7 +199,7 @@ class HandshakeOptions:
         debounce_ns: a permission counts once it has held for so long; its loss counts at once, and ends a cycle when it
             has not come back after three times as long.
         answer_ns: the runtime has to take up a request within.
-        renew_ns: the permission to move is given anew after.
+        renew_ns: permission to move and speed are given anew after.
     """
 
     recipes: Mapping[int, RecipeLimits] = field(default_factory=dict)
