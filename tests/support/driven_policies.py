@@ -162,6 +162,11 @@ class Cell:
 
     def _step(self, now_ns: int, wall_ns: int) -> tuple[Command, list[Outgoing]]:
         wall_ns += self.jump_ns
+        self.happen(now_ns, wall_ns)
+        return self.drive.tick(now_ns, wall_ns)
+
+    def happen(self, now_ns: int, wall_ns: int) -> None:
+        """Let the drive hear all that there is to hear in a tick."""
         self.answers.tick, self.answers.tcp = self.arm.tick, self.arm.pose[:3].copy()
         self._tell_joints(now_ns, wall_ns)
         if self.arm.tick % 10 == 0:
@@ -175,7 +180,6 @@ class Cell:
             self.drive.hear(f"{self.hand}/tcp_command", told, now_ns, wall_ns)
         if self.enabled:
             self.drive.set_enabled(True, now_ns)
-        return self.drive.tick(now_ns, wall_ns)
 
     def _tell_joints(self, now_ns: int, wall_ns: int) -> None:
         positions = [self.positions[name] for name in self.order]

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -31,9 +31,14 @@ def _print(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             raise
+
+
+def _give_up(stream: TextIO) -> None:
+    """Write nowhere from now on, also when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_json(data: object) -> None:
@@ -42,8 +47,12 @@ def print_json(data: object) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line for people on stderr."""
-    sys.stderr.write(text + "\n")
+    """Print a line for people on stderr; that nobody can read it any more (`2>&1 | tee`, a lost terminal) changes nothing."""
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except OSError:
+        _give_up(sys.stderr)
 
 
 def confirmed(question: str) -> bool:

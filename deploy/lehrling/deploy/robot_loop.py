@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +31,7 @@ from lehrling.deploy.runtime import FAULTS, Result
 FLAG = "std_msgs/msg/Bool"
 TICKS_KEPT = 60_000
 """Ten minutes at 100 Hz."""
+REST_NS = 5_000_000_000
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ class RobotLoop:
             self.drive.finish(Result.SUCCESS, f"{self.config.success_topic} is true.")
 
     def run(self, node: Any, executor: Any, step: Callable[[int], bool]) -> None:
-        """Run until `step`, called in every tick with the monotonic time, returns False.
+        """Run until `step`, called in every tick with the monotonic time, returns False; where it raises, the robot rests first.
 
         Raises:
             InputError: a message type that the sourced ROS lacks.
@@ -171,20 +173,41 @@ class RobotLoop:
             going_on = step(now_ns)
             if not going_on and self.drive.cycle is None:
                 return False
-            wall_ns = time.time_ns()
-            command, outgoing = self.drive.tick(now_ns, wall_ns)
-            hands.publish(outgoing)
-            for message in outgoing:
-                self._keep(message.topic, message.cdr, now_ns, wall_ns)
-            self._look_back(command)
+            self._look_back(self._move(hands, now_ns))
             return True
 
         gc.collect()
         gc.freeze()
         try:
             control_loop(executor, hands, self.drive.guard.config.period_ns, tick)
+        except BaseException as error:
+            self._rest(executor, hands, error)
+            raise
         finally:
             gc.unfreeze()
+
+    def _move(self, hands: Drive, now_ns: int) -> Command:
+        """Make a step of the drive and publish what it commands."""
+        wall_ns = time.time_ns()
+        command, outgoing = self.drive.tick(now_ns, wall_ns)
+        hands.publish(outgoing)
+        for message in outgoing:
+            self._keep(message.topic, message.cdr, now_ns, wall_ns)
+        return command
+
+    def _rest(self, executor: Any, hands: Drive, error: BaseException) -> None:
+        """Bring the robot to rest after an error, as far as that still works."""
+        self.drive.stop(f"The control loop ended by an error ({type(error).__name__}: {error}).")
+        until_ns = time.monotonic_ns() + REST_NS
+
+        def tick(now_ns: int) -> bool:
+            self._move(hands, now_ns)
+            return self.drive.cycle is not None and now_ns < until_ns
+
+        with suppress(Exception):
+            control_loop(executor, hands, self.drive.guard.config.period_ns, tick)
+        while self.drive.ended:
+            self._save(self.drive.ended.pop(0))
 
     def _look_back(self, command: Command) -> None:
         """Record what is to be recorded of the tick that was."""
