@@ -95,6 +95,8 @@ class Handshake:
         causes = dict(trouble)
         if self._link_failed:
             causes.setdefault(HEARTBEAT, FAULTS[HEARTBEAT])
+        if self._cycle.restless(state, self._now_ns, self._options.answer_ns):
+            causes.setdefault(OTHER, f"The robot did not come to rest within {self._options.answer_ns / 1e9:g} s.")
         for code, text in runtime_causes(state, self._online).items():
             causes.setdefault(code, text)
         self._online = self._online or state.phase is not Phase.OFFLINE

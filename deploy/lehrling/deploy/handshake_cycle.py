@@ -22,6 +22,7 @@ class Cycle:
         started: the runtime was seen to execute it.
         asked_ns: when it was asked for.
         stop_ns: when rest was asked for last.
+        rest_ns: since when rest is due, while the robot still moves.
         timed_out: whether it was stopped for taking too long.
     """
 
@@ -30,13 +31,14 @@ class Cycle:
     started: bool = False
     asked_ns: int = 0
     stop_ns: int | None = None
+    rest_ns: int | None = None
     timed_out: bool = False
 
     def ask(self, state: RuntimeState, now_ns: int) -> int:
         """Open the next cycle; return its number."""
         self.number = ((self.number or state.cycle) + 1) % U32 or 1
         self.open, self.started, self.asked_ns = True, False, now_ns
-        self.stop_ns, self.timed_out = None, False
+        self.stop_ns, self.rest_ns, self.timed_out = None, None, False
         return self.number
 
     def see(self, state: RuntimeState, now_ns: int, answer_ns: int) -> Result | None:
@@ -69,7 +71,16 @@ class Cycle:
         if self.stop_ns is not None and now_ns - self.stop_ns <= SETTLE_NS:
             return False
         self.stop_ns = now_ns
+        self.rest_ns = now_ns if self.rest_ns is None else self.rest_ns
         return True
+
+    def restless(self, state: RuntimeState, now_ns: int, answer_ns: int) -> bool:
+        """Whether the robot still moves, so it says, though rest has been due for longer than it takes."""
+        if state.phase not in MOVING:
+            self.rest_ns = None
+        elif state.phase is Phase.STOPPING and self.rest_ns is None:
+            self.rest_ns = now_ns
+        return self.rest_ns is not None and now_ns - self.rest_ns > answer_ns
 
 
 @dataclass
