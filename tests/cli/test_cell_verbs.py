@@ -14,7 +14,9 @@ import pytest
 import yaml
 from cell_rig import PASSWORDS, cell_config
 from cli_runs import SCRIPT, Command
+from fake_runtime import FakeRuntime
 
+from lehrling.cli import cell_verbs
 from lehrling.deploy.audit_verify import verify
 from lehrling.deploy.cell_users import Users
 
@@ -107,6 +109,21 @@ def test_a_cell_and_a_plc_as_two_commands(tmp_path: Path) -> None:
     assert "Traceback" not in said
     assert "stopping: the robot is brought to rest" in said
     assert verify(config.audit).records > 20
+
+
+def test_the_robot_comes_to_rest_even_where_nobody_can_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(text: str) -> None:
+        if text.startswith("stopping"):
+            raise BrokenPipeError
+
+    runtime = FakeRuntime()
+    monkeypatch.setattr("lehrling.deploy.robot_runtime.make_runtime", lambda *_: runtime)
+    monkeypatch.setattr(cell_verbs, "say", say)
+    monkeypatch.setattr(cell_verbs, "_greet", lambda made, *_: made.cell.ended.set())
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(BrokenPipeError):
+        cell_verbs._run(cell_config(tmp_path), tmp_path / "cell.yaml", json_=False)
+    assert runtime.closed
 
 
 @pytest.mark.parametrize("verb", ["cell", "cell-user", "cell-plc"])

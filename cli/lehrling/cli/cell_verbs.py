@@ -88,8 +88,10 @@ def _run(config: CellConfig, path: Path, json_: bool) -> None:
         _greet(made, config, json_)
         made.cell.ended.wait()
     finally:
-        say("stopping: the robot is brought to rest")
-        made.cell.stop()
+        try:
+            say("stopping: the robot is brought to rest")
+        finally:
+            made.cell.stop()
     if made.cell.failed:
         raise typer.Exit(FAILED)
 
