@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from recordings import ARM6, jpeg
 from watching import until
 
 from lehrling.datasets import messages
 from lehrling.datasets.dataset import Dataset
+from lehrling.datasets.journal import JournalWriter
+from lehrling.deploy import corrections as module
 from lehrling.deploy.corrections import Corrections
 
 WALL_NS, MS = 1_700_000_000_000_000_000, 1_000_000
@@ -72,3 +77,79 @@ def test_a_dataset_that_cannot_be_written_is_told_and_nothing_else_happens(tmp_p
     assert len(said) == 1
     assert said[0].startswith("A correction is not recorded to its end")
     assert corrections.written == []
+
+
+def test_an_error_of_any_kind_is_told_and_the_next_intervention_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    root = tmp_path / "corrections.zarr"
+    root.mkdir()
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    corrections = Corrections(root, ARM6, said.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", refuse)
+        corrections.begin("put it there", {})
+        until(lambda: bool(said))
+        take(corrections, 0)
+        corrections.end()
+    assert said == [f"A correction is not recorded to its end: PermissionError: [Errno 13] Permission denied: '{root}'"]
+    corrections.begin("put it there", {})
+    for tick in range(1, 20):
+        take(corrections, tick)
+    corrections.close()
+    assert len(corrections.written) == 1
+    assert len(said) == 1
+
+
+def test_a_disk_that_stands_holds_nobody_up_and_what_is_lost_is_said_of_its_episode_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, gate, write = list[str](), threading.Event(), module._write
+
+    def slow(*words: Any) -> None:
+        gate.wait()
+        write(*words)
+
+    monkeypatch.setattr(module, "_write", slow)
+    monkeypatch.setattr(module, "WAITING_BYTES", 20_000)
+    root = tmp_path / "corrections.zarr"
+    corrections = Corrections(root, ARM6, said.append)
+    corrections.begin("first", {})
+    for tick in range(100):
+        take(corrections, tick)
+    assert corrections._size <= 20_000
+    assert corrections.lost > 50
+    corrections.end()
+    gate.set()
+    until(lambda: len(corrections.written) == 1)
+    assert corrections._size == 0
+    corrections.begin("second", {})
+    for tick in range(100, 110):
+        take(corrections, tick)
+        until(lambda: corrections._size == 0)
+    corrections.close()
+    first, second = Dataset.open(root).records.values()
+    assert list(first.losses)[-1] == f"{corrections.lost} messages found no room while the disk was behind"
+    assert not any("no room" in loss for loss in second.losses)
+    assert said == []
+
+
+def test_an_episode_that_cannot_be_written_on_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    abandoned: list[str] = []
+    monkeypatch.setattr(JournalWriter, "abandon", lambda writer: abandoned.append(writer.directory.name))
+
+    def refuse(*_words: Any) -> None:
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(module, "_write", refuse)
+    corrections = Corrections(tmp_path / "corrections.zarr", ARM6, said.append)
+    corrections.begin("put it there", {})
+    take(corrections, 0)
+    corrections.close()
+    assert len(abandoned) == 1
+    assert said == ["A correction is not recorded to its end: ValueError: no such thing"]

@@ -19,7 +19,8 @@ from lehrling.datasets.journal import EpisodeMeta, JournalWriter, Outcome
 BEFORE_NS = 1_000_000_000
 """What was seen so long before the operator took over belongs to the episode."""
 BEFORE_BYTES = 64 << 20
-WAITING_MAX = 20_000
+WAITING_BYTES = 256 << 20
+"""Messages of this size in all may wait for the disk."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,17 @@ class _Begin:
     instruction: str
     details: dict[str, str | int]
     before: tuple[Received, ...]
+    size: int
 
 
 @dataclass(frozen=True)
 class _End:
     outcome: Outcome
+    lost: int
 
 
 class Corrections:
-    """Writes interventions into a dataset, in a thread of its own; each is sealed once it has ended.
+    """Writes interventions into a dataset, in a thread of its own; each is sealed once it has ended. Callers never wait.
 
     Attributes:
         written: ids of the episodes that were.
@@ -60,9 +63,10 @@ class Corrections:
         self._before: deque[Received] = deque()
         self._bytes = 0
         self._open = False
-        self._waiting: queue.Queue[Received | _Begin | _End | None] = queue.Queue(WAITING_MAX)
+        self._waiting: queue.SimpleQueue[Received | _Begin | _End | None] = queue.SimpleQueue()
+        self._size, self._lock = 0, threading.Lock()
         self.written: list[str] = []
-        self.lost = 0
+        self.lost = self._lost_before = 0
         self._thread = threading.Thread(target=self._run, name="corrections", daemon=True)
         self._thread.start()
 
@@ -73,24 +77,31 @@ class Corrections:
             return
         message = Received(name, cdr, wall_ns, now_ns)
         if self._open:
-            self._put(message)
+            if self._fits(len(cdr)):
+                self._waiting.put(message)
+            else:
+                self.lost += 1
             return
         self._before.append(message)
         self._bytes += len(cdr)
         while self._before and (now_ns - self._before[0].monotonic_ns > BEFORE_NS or self._bytes > BEFORE_BYTES):
             self._bytes -= len(self._before.popleft().cdr)
 
-    def _put(self, item: Received | _Begin | _End) -> None:
-        try:
-            self._waiting.put_nowait(item)
-        except queue.Full:
-            self.lost += 1
+    def _fits(self, size: int) -> bool:
+        """Take room for what shall wait, if there is any."""
+        with self._lock:
+            fits = self._size + size <= WAITING_BYTES
+            self._size += size if fits else 0
+        return fits
 
     def begin(self, instruction: str, details: dict[str, str | int]) -> None:
         """Begin an episode, with what was seen just before."""
         if not self._open:
-            self._open = True
-            self._put(_Begin(instruction, details, tuple(self._before)))
+            self._open, self._lost_before = True, self.lost
+            fits = self._fits(self._bytes)
+            self.lost += 0 if fits else len(self._before)
+            before = tuple(self._before) if fits else ()
+            self._waiting.put(_Begin(instruction, details, before, self._bytes if fits else 0))
             self._before.clear()
             self._bytes = 0
 
@@ -98,7 +109,7 @@ class Corrections:
         """End the episode, if there is one."""
         if self._open:
             self._open = False
-            self._waiting.put(_End(outcome))
+            self._waiting.put(_End(outcome, self.lost - self._lost_before))
 
     def close(self) -> None:
         """End what is open, seal it and end the thread."""
@@ -110,17 +121,27 @@ class Corrections:
         writer: JournalWriter | None = None
         while (item := self._waiting.get()) is not None:
             try:
-                if isinstance(item, _Begin):
-                    writer = self._begin(item)
-                elif isinstance(item, _End):
-                    ended, writer = writer, None
-                    if ended is not None:
-                        self._end(ended, item)
-                elif writer is not None:
-                    _write(writer, item)
-            except LehrlingError as error:
+                writer = self._written(writer, item)
+            except Exception as error:  # noqa: BLE001 (the thread must outlive whatever an episode brings)
+                if writer is not None:
+                    writer.abandon()
                 writer = None
-                self._tell(f"A correction is not recorded to its end: {error}")
+                why = str(error) if isinstance(error, LehrlingError) else f"{type(error).__name__}: {error}"
+                self._tell(f"A correction is not recorded to its end: {why}")
+            with self._lock:
+                self._size -= _size(item)
+
+    def _written(self, writer: JournalWriter | None, item: Received | _Begin | _End) -> JournalWriter | None:
+        """Do what an item asks for; return the writer of the episode that is open after it."""
+        if isinstance(item, _Begin):
+            return self._begin(item)
+        if writer is None:
+            return None
+        if isinstance(item, _End):
+            self._end(writer, item)
+            return None
+        _write(writer, item)
+        return writer
 
     def _begin(self, word: _Begin) -> JournalWriter:
         if not self._root.is_dir() or not any(self._root.iterdir()):
@@ -131,18 +152,28 @@ class Corrections:
             name, "correction", word.instruction, self._embodiment.name, "robot", details={**word.details}
         )
         writer = JournalWriter(self._root, meta, self._embodiment)
-        for message in word.before:
-            _write(writer, message)
+        try:
+            for message in word.before:
+                _write(writer, message)
+        except BaseException:
+            writer.abandon()
+            raise
         return writer
 
     def _end(self, writer: JournalWriter, word: _End) -> None:
-        lost = [f"{self.lost} messages found no room while the disk was behind"] if self.lost else []
+        lost = [f"{word.lost} messages found no room while the disk was behind"] if word.lost else []
         writer.close(word.outcome, "operator let go", lost, {"intervention": True})
         self.written.append(writer.directory.name)
         try:
             Dataset.open_for_writing(self._root).close()
         except LockedError:
             self._tell(f"{self._root} is being written by another program, which will seal {writer.directory.name}.")
+
+
+def _size(item: Received | _Begin | _End) -> int:
+    if isinstance(item, Received):
+        return len(item.cdr)
+    return item.size if isinstance(item, _Begin) else 0
 
 
 def _write(writer: JournalWriter, message: Received) -> None:
