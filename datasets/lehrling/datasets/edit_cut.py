@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lehrling.datasets import inventory
 from lehrling.datasets.edit_log import next_number
 from lehrling.datasets.edit_pending import PendingEdit, begin_edit, drop_edit, end_edit, pending_edit
 from lehrling.datasets.edits import EditReport, commit
 from lehrling.datasets.episode_part import Cut, seal_part, span_of
-from lehrling.datasets.errors import InputError
+from lehrling.datasets.errors import DamageError, InputError
 from lehrling.datasets.files import checked_id
 from lehrling.datasets.manifest import EpisodeRecord
 
@@ -123,8 +124,11 @@ def replaced(
     plan = PendingEdit(next_number(dataset.root), verb, tuple(cut.name for cut in cuts))
     begin_edit(dataset.root, plan)
     try:
-        made = []
+        made, whole = list[EpisodeRecord](), set[str]()
         for cut in cuts:
+            if cut.record.id not in whole:
+                _check_whole(dataset, cut.record)
+                whole.add(cut.record.id)
             made.append(seal(dataset, cut))
             if progress is not None:
                 progress(len(made), len(cuts))
@@ -136,6 +140,18 @@ def replaced(
         raise
     end_edit(dataset.root)
     return EditReport(verb, number, tuple(parents), plan.ids, words=words)
+
+
+def _check_whole(dataset: Dataset, record: EpisodeRecord) -> None:
+    """Refuse to cut what is not as it was sealed: the parts would have inventories of the damage.
+
+    Raises:
+        DamageError: naming the first file.
+    """
+    if found := inventory.problems(dataset.root / "episodes" / record.id, record.content_hash):
+        raise DamageError(
+            f"Episode {record.id!r} is not as it was sealed: {found[0]}; `lehrling repair` quarantines it."
+        )
 
 
 def _by(record: EpisodeRecord, cuts: Sequence[Cut]) -> str:

@@ -148,22 +148,31 @@ def restore(dataset: Dataset, records: Sequence[EpisodeRecord]) -> EditReport:
     """Make deleted, discarded, replaced or quarantined episodes valid again, if their files are as they were sealed.
 
     Raises:
-        InputError: an episode was replaced by others that are still valid, or was never sealed.
+        InputError: an episode was never sealed, or others that are valid, or to be restored too, hold rows of it.
         DamageError: its files are not as they were sealed.
     """
     for record in records:
-        _restorable(dataset, record)
+        _restorable(dataset, record, set(_ids(records)))
     words = counted("restored", records)
     number = commit(dataset, "restore", [replace(r, status="sealed", reason="") for r in records], words)
     return EditReport("restore", number, _ids(records), words=words)
 
 
-def _restorable(dataset: Dataset, record: EpisodeRecord) -> None:
+def _restorable(dataset: Dataset, record: EpisodeRecord, together: set[str]) -> None:
     if not record.content_hash:
         raise InputError(f"Episode {record.id!r} was never sealed ({record.reason}); there is nothing to restore.")
     heirs = [r.id for r in children(dataset, record.id) if r.status == "sealed"]
     if record.status == "replaced" and heirs:
         raise InputError(f"Episode {record.id!r} was replaced by {', '.join(heirs)}; delete these first, or undo.")
+    for name in relatives(dataset, record.id):
+        if name in together:
+            raise InputError(
+                f"Expected episodes without rows in common, got {record.id!r} and {name!r}; restore one of them."
+            )
+        if dataset.records[name].status == "sealed":
+            raise InputError(
+                f"Episode {name!r}, which is valid, holds rows of {record.id!r} too; delete it first, or undo."
+            )
     if found := inventory.problems(dataset.root / "episodes" / record.id, record.content_hash):
         raise DamageError(f"Episode {record.id!r} is not as it was sealed: {found[0]}; it stays {record.status}.")
 
@@ -204,13 +213,20 @@ def undo(dataset: Dataset) -> EditReport:
     Episodes that the edit made are deleted: they stay on disk until they are purged.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or one after it that cannot be taken back has changed the same episodes.
     """
     skipped: dict[str, str] = {}
+    kept: dict[str, Edit] = {}
     for edit in reversed(edit_log(dataset.root)):
         if edit.verb in ("undo", "purge") or edit.undone_by:
             continue
+        if later := next((kept[name] for name in edit.ids if name in kept), None):
+            raise InputError(
+                f"Edit number {edit.number} ({edit.words}) cannot be taken back under number {later.number} "
+                f"({later.words}), which stays in force, as some of its episodes are gone."
+            )
         lines = _lines_before(dataset, edit, skipped)
+        kept |= {name: edit for name in edit.ids if dataset.records[name].status not in GONE}
         if lines:
             words = f"took back {edit.verb} number {edit.number} ({edit.words})"
             number = commit(dataset, "undo", lines, words, edit.number)
