@@ -15,8 +15,8 @@ from watching import until
 pytest.importorskip("asyncua")
 
 from lehrling.datasets.errors import InputError, StorageError
-from lehrling.deploy.cell_audit import CellAudit
-from lehrling.deploy.handshake_image import Command, Refusal
+from lehrling.deploy.cell_audit import WAITING_MAX, CellAudit
+from lehrling.deploy.handshake_image import Command, Event, Refusal
 from lehrling.deploy.runtime import Phase, Result
 
 
@@ -255,6 +255,49 @@ def test_what_others_record_goes_into_the_same_audit_and_its_failure_stops_the_r
             audit.record("stop", {})
     assert audit.trouble() == {7: "The audit cannot be written: no space left"}
     assert not audit.write([])
+
+
+def test_what_happens_while_the_audit_cannot_be_written_is_written_when_it_is_back() -> None:
+    now, records = [0.0], Records()
+    audit = CellAudit(records, clock=lambda: now[0])
+    records.broken = True
+    audit.tell(Event("login", {"user": "eve"}))
+    assert not audit.write([Event("cycle ended", {"result": "success"}), Event("enabled", {"enabled": False})])
+    audit.tell(Event("login", {"user": "kim"}))
+    now[0], records.broken = 5.0, False
+    assert audit.trouble() == {}
+    assert audit.write([Event("state change", {})])
+    assert records.lines == [
+        ("audit back", {"failure": "no space left"}),
+        ("login", {"user": "eve", "late_s": 5.0}),
+        ("cycle ended", {"result": "success", "late_s": 5.0}),
+        ("enabled", {"enabled": False, "late_s": 5.0}),
+        ("login", {"user": "kim", "late_s": 5.0}),
+        ("state change", {}),
+    ]
+
+
+def test_of_too_much_that_waits_for_the_audit_the_oldest_is_dropped_and_counted() -> None:
+    now, records = [0.0], Records()
+    audit = CellAudit(records, clock=lambda: now[0])
+    records.broken = True
+    assert not audit.write([Event("login", {"number": number}) for number in range(WAITING_MAX + 5)])
+    now[0], records.broken = 5.0, False
+    audit.trouble()
+    assert audit.write([])
+    assert records.facts("events dropped") == [{"count": 5}]
+    assert [facts["number"] for facts in records.facts("login")] == list(range(5, WAITING_MAX + 5))
+    assert audit.write([])
+    assert len(records.facts("events dropped")) == 1
+
+
+def test_what_an_audit_did_not_get_in_the_end_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    records = Records()
+    audit = CellAudit(records)
+    records.broken = True
+    audit.write([Event("cell ended", {})])
+    audit.close()
+    assert "1 of the cell's events are not" in caplog.text
 
 
 # --- ends ----------------------------------------------------------------------------------------------------------------
