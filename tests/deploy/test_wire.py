@@ -59,6 +59,8 @@ def test_scalars_and_arrays_that_are_not_contiguous_come_back() -> None:
         (array(shape=(1,) * 9), "at most 8"),
         (array(shape=(1 << 40, 1 << 40)), "bytes of an array"),
         (array(data="text"), "array's bytes"),
+        (array(data=b"", dtype="<U0", shape=(1 << 33,)), "dtype '<U0'"),
+        (array(data=b"", dtype="<U00", shape=(1 << 61,)), "dtype '<U00'"),
         (array() + b"\0", "ExtraData"),
         (array()[:-1], "msgpack"),
         (b"\xc1", "msgpack"),

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -131,13 +132,17 @@ class Inference:
     def _join(self) -> None:
         try:
             client = self._connect()
-        except LehrlingError as error:
-            self.problem = str(error)
+        except Exception as error:  # noqa: BLE001 (the thread must outlive whatever a server sends)
+            self.problem = _why(error)
             self._refuse()
             with self._changed:
                 self._changed.wait_for(lambda: self._quit, AGAIN_S)
             return
-        self.hello, self.problem, self._client = client.hello, "", client
+        with self._changed:
+            if not self._quit:
+                self.hello, self.problem, self._client = client.hello, "", client
+                return
+        client.close()
 
     def _serve(self, client: Asked) -> None:
         """Answer one question, or notice that the server is gone."""
@@ -157,9 +162,9 @@ class Inference:
         began = time.monotonic()
         try:
             actions = _chunk(client.infer(dict(question.content)))
-        except LehrlingError as error:
-            self._replies.append(Reply(question, None, time.monotonic() - began, str(error)))
-            self._leave(client, str(error))
+        except Exception as error:  # noqa: BLE001 (the thread must outlive whatever a server sends)
+            self._replies.append(Reply(question, None, time.monotonic() - began, _why(error)))
+            self._leave(client, _why(error))
             return
         self._replies.append(Reply(question, actions, time.monotonic() - began))
 
@@ -167,13 +172,20 @@ class Inference:
         """Give a connection up: servers close it after a mistake, and a client object is not used again."""
         self.problem, self._client = problem, None
         self.lost += 1
-        client.close()
+        with suppress(Exception):
+            client.close()
 
     def _refuse(self) -> None:
         with self._changed:
             question, self._question = self._question, None
         if question is not None:
             self._replies.append(Reply(question, None, 0.0, self.problem))
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, LehrlingError):
+        return str(error)
+    return f"The policy server's answer cannot be used ({type(error).__name__}: {error})."
 
 
 def _chunk(answer: Mapping[str, Any]) -> NDArray[np.float32]:

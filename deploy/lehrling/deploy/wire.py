@@ -22,7 +22,7 @@ FRAME_BYTES_MAX = 32 << 20
 """Three cameras of 1920 x 1080 pixels, and some."""
 ENTRIES_MAX, DIMENSIONS_MAX, TEXT_BYTES_MAX = 256, 8, 1 << 16
 ARRAY, SCALAR, DATA, DTYPE, SHAPE = b"__ndarray__", b"__npgeneric__", b"data", b"dtype", b"shape"
-_DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|U\d{1,4})")
+_DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|U[1-9]\d{0,3})")
 
 
 class WireError(InputError):
@@ -105,7 +105,7 @@ def _array(found: dict[Any, Any]) -> np.ndarray[Any, Any]:
         raise WireError(f"Expected an array's bytes and a shape of at most {DIMENSIONS_MAX} numbers.")
     if not all(type(n) is int and n >= 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(data):
         raise WireError(f"Expected the bytes of an array {reprlib.repr(shape)} of {dtype.str}, got {len(data)}.")
-    return np.frombuffer(data, dtype).reshape(shape) if dtype.itemsize else np.zeros(shape, dtype)
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def _scalar(found: dict[Any, Any]) -> Any:
