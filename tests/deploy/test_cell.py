@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cell_rig import Records, Running, asked, call, connected, read, running
+from cell_rig import Records, Running, asked, call, connected, node, read, running
 from fake_runtime import MS
 from watching import until
 
@@ -16,7 +16,8 @@ pytest.importorskip("asyncua")
 
 from lehrling.datasets.errors import InputError, StorageError
 from lehrling.deploy.cell_audit import WAITING_MAX, CellAudit
-from lehrling.deploy.handshake_image import Command, Event, Refusal
+from lehrling.deploy.cell_exchange import Exchange, Shown
+from lehrling.deploy.handshake_image import U32, Command, Event, Refusal, Status
 from lehrling.deploy.runtime import Phase, Result
 
 
@@ -144,6 +145,42 @@ def ua_uint16(number: int) -> Any:
     from asyncua import ua
 
     return ua.Variant(number, ua.VariantType.UInt16)
+
+
+def ua_uint32(number: int) -> Any:
+    from asyncua import ua
+
+    return ua.Variant(number, ua.VariantType.UInt32)
+
+
+def test_a_method_acts_after_a_client_wrote_an_older_number(cell: Running) -> None:
+    async def operate(url: str) -> Any:
+        client = await connected(url, cell.folder)
+        try:
+            sequence = client.get_node(await node(client, "Cell/Command/CmdSeq"))
+            await sequence.write_value(ua_uint32(0))
+            return await call(client, "Start")
+        finally:
+            await client.disconnect()
+
+    with cell.plc() as plc:
+        plc.permit()
+        plc.command(Command.LOAD, 1)
+        plc.until(lambda: bool(plc.status["Ready"]))
+        for name in ("Cmd", "CmdSeq", "RecipeId"):
+            plc.image.pop(name)
+        assert asked(operate(cell.opcua.url)) == [True, 0, ""]
+        assert cell.runtime.count("start") == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "acked", "given"), [(0, 5, 6), (5, 5, 6), (7, 5, 8), (U32 - 1, 3, 4), (U32 - 1, U32 - 1, 0)]
+)
+def test_a_method_takes_a_number_that_is_new_to_the_handshake(written: int, acked: int, given: int) -> None:
+    exchange = Exchange()
+    exchange.write(seq=written)
+    exchange.show(Shown(Status(ack_seq=acked)))
+    assert exchange.command(Command.STOP) == exchange.commands().seq == given
 
 
 def test_a_method_says_why_it_refused_and_wrong_arguments_are_refused_by_themselves(cell: Running) -> None:

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field, replace
 
 from lehrling.deploy.handshake_image import U32, Command, Commands, Status
+from lehrling.deploy.handshake_link import newer
 from lehrling.deploy.runtime import RuntimeState
 
 
@@ -36,9 +37,10 @@ class Exchange:
             self._commands = replace(self._commands, **fields)  # type: ignore[arg-type]
 
     def command(self, command: Command, recipe: int | None = None) -> int:
-        """Put a command with the next sequence number into the image; return that number."""
+        """Put a command into the image, with a number newer than what stands there and was handled; return that number."""
         with self._lock:
-            seq = (self._commands.seq + 1) % U32
+            last, acked = self._commands.seq, self._shown.status.ack_seq
+            seq = ((last if newer(last, acked, U32) else acked) + 1) % U32
             told = self._commands.recipe if recipe is None else recipe
             self._commands = replace(self._commands, command=command, recipe=told, seq=seq)
             return seq

@@ -190,6 +190,9 @@ class HandshakeNodes:
             return await self._carried_out(command, recipe)
 
     async def _carried_out(self, command: Command, recipe: int | None) -> list[ua.Variant] | ua.StatusCode:
+        # What stands there at the handshake's first step is no command.
+        if not await self._until(lambda shown: shown.status.heartbeat > 0):
+            return _status(StatusCodes.BadTimeout)
         seq = self.exchange.command(command, recipe)
         answered = await self._until(lambda shown: shown.status.ack_seq == seq)
         refusal = self.exchange.shown().status.refusal
