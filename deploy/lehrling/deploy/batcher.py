@@ -92,7 +92,8 @@ class Batcher:
             self._change.notify()
         self._thread.join()
         for waiting in self._waiting:
-            waiting.future.set_exception(BusyError("The server stops."))
+            if waiting.future.set_running_or_notify_cancel():
+                waiting.future.set_exception(BusyError("The server stops."))
         self._waiting.clear()
 
     def _run(self) -> None:
