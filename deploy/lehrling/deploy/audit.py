@@ -32,6 +32,7 @@ from lehrling.deploy.audit_record import (
 )
 
 FILE_BYTES_MAX = 16 << 20
+CLOSE_S = 4.0
 TORN_BYTES_MAX = 64 << 20
 UNSYNCED = frozenset({Kind.CLAMPS})
 """Kinds that may be lost with the power, not with the process: they come in bursts, and none of them ends a motion."""
@@ -89,15 +90,19 @@ class AuditLog:
         """Say that the audit ends, and return its head, to be kept elsewhere; a second call returns it again.
 
         Raises:
-            StorageError: the last record cannot be written.
+            StorageError: the last record cannot be written, or another thread still waits for the disk.
         """
-        with self._mutex:
-            try:
-                if self._file >= 0 and not self.failure:
-                    self._write(Kind.CLOSED, {})
-            finally:
-                self._release()
+        if not self._mutex.acquire(timeout=CLOSE_S):
+            raise StorageError(
+                f"The disk of the audit {self.path} does not answer, and its last records may be missing; look at the disk."
+            )
+        try:
+            if self._file >= 0 and not self.failure:
+                self._write(Kind.CLOSED, {})
             return self.head
+        finally:
+            self._release()
+            self._mutex.release()
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 from lehrling.datasets.errors import StorageError
 
 WAITING_MAX = 10_000
+CLOSE_S = 30.0
 
 
 class AuditThread:
@@ -62,10 +64,15 @@ class AuditThread:
                     self._write(*item)
             except StorageError as error:
                 self.problem = str(error)
+            except Exception as error:  # noqa: BLE001 (whatever it is, nothing runs unaudited)
+                self.problem = f"The audit cannot be written ({type(error).__name__}: {error})."
             with self._lock:
                 self._open -= 1
 
     def close(self) -> None:
-        """Write what is waiting and end the thread."""
-        self._waiting.put(None)
-        self._thread.join(30)
+        """Write what is waiting and end the thread; one whose disk does not answer is left behind, with a problem."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put(None, timeout=CLOSE_S)
+        self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            self.problem = f"The audit's disk has not answered for {CLOSE_S:g} s; its last records may be missing."
