@@ -40,6 +40,7 @@ BAD = {
     "names without values": joints(25, position=[1.0, 2.0], velocity=[]),
     "stamp 0": joints(25, stamp=0),
     "stamps go backwards": joints(25, stamp=START - 1000 * MS),
+    "stamps jump ahead": joints(25, stamp=START + 3602 * 1000 * MS),
     "receive times go backwards": joints(25, received=START - 1000 * MS),
     "damaged message": Sent("/joint_states", "sensor_msgs/msg/JointState", b"\0\1\0\0abc", START + 252 * MS),
     "other image size": camera("front", 25, jpeg(1, 64, 96)),

@@ -129,3 +129,19 @@ def test_a_short_cut_still_sees_clocks_that_jump_back() -> None:
         verdict(taught, messages.joint_state(NAMES, np.zeros(43), [], [], START + tick), BODY, tick)
     told = verdict(taught, messages.joint_state(NAMES, np.zeros(43), [], [], START - 10**9), BODY, 4)
     assert str(told).startswith("stamps go backwards")
+
+
+@pytest.mark.parametrize(("after_s", "fits"), [(0.02, True), (3599, True), (3602, False)])
+def test_stamps_may_run_faster_than_receipts_but_gain_no_hour_between_two_messages(after_s: float, fits: bool) -> None:
+    first = messages.joint_state(NAMES, np.zeros(43), [], [], START)
+    checker = check()
+    verdict(checker, first, BODY, 0)
+    message = messages.joint_state(NAMES, np.zeros(43), [], [], START + round(after_s * 1e9))
+    assert isinstance(verdict(checker, message, BODY, 10**9), Fit) is fits
+
+
+def test_stamps_may_be_hours_later_where_receipts_are() -> None:
+    checker = check()
+    checker.fit(Message(messages.joint_state(NAMES, np.zeros(43), [], [], START), START), BODY)
+    late = Message(messages.joint_state(NAMES, np.zeros(43), [], [], START + 7200 * 10**9), START + 7000 * 10**9)
+    assert checker.fit(late, BODY).stamp_ns == START + 7200 * 10**9

@@ -19,6 +19,8 @@ from lehrling.datasets.row_reader import NOT_NUMBERS, row_value
 SECOND_NS = 1_000_000_000
 REORDERED_MAX_NS = SECOND_NS // 4
 """Two publishers on one topic, or a camera pipeline with threads, change places by less; a clock that is set jumps further."""
+AHEAD_MAX_NS = 3600 * SECOND_NS
+"""A simulation may run faster than what receives it, but no robot's stamps gain an hour between two messages."""
 TIME_MAX_NS = 2**63 - 1
 
 
@@ -141,6 +143,13 @@ class MessageCheck:
         """Refuse stamps that were never set, and clocks that jump back; a simulation may begin at 0."""
         if stamp_ns < 0 or (stamp_ns == 0 and received_ns > SECOND_NS):
             raise MessageError("stamp 0", f"Topic {topic}: the header's stamp is {stamp_ns}, the sender never set it.")
+        ahead = stamp_ns - newest.stamp_ns - max(0, received_ns - newest.received_ns)
+        if newest.stamp_ns >= 0 and ahead > AHEAD_MAX_NS:
+            raise MessageError(
+                "stamps jump ahead",
+                f"Topic {topic}: stamp {stamp_ns} is {ahead / 1e9:.0f} s further ahead of the one before than the time between "
+                "them; the sender's clock was set, or its driver fills in wrong stamps.",
+            )
         back = newest.stamp_ns - stamp_ns
         if back > REORDERED_MAX_NS:
             raise MessageError(

@@ -46,7 +46,7 @@ def rows_of(stream: EpisodeStream) -> tuple[Times, FloatArray]:
 
 def on_grid(stamp_ns: Times, value: FloatArray, start_ns: int, stop_ns: int, step_ns: int = GRID_NS) -> FloatArray:
     """Return value (T, D) interpolated every `step_ns` from start to stop, NaN outside what was recorded."""
-    at = np.arange(start_ns, stop_ns + 1, step_ns, dtype=np.int64)[:GRID_ROWS_MAX]
+    at = np.arange(start_ns, min(stop_ns, start_ns + (GRID_ROWS_MAX - 1) * step_ns) + 1, step_ns, dtype=np.int64)
     columns = []
     for column in value.T:
         known = ~np.isnan(column)

@@ -107,7 +107,8 @@ def stream_rows(contents: JournalContents, stream: Stream) -> StreamRows:
     joints = contents.embodiment.contract.joint_names
     readers = [RowReader(contents.types, source, stream, joints) for source in sources]
     pairs = [(m, k) for k, source in enumerate(sources) for m in contents.messages.get(source.topic, [])]
-    pairs.sort(key=lambda pair: pair[0].received_ns)
+    clock = "monotonic_ns" if all(received.monotonic_ns >= 0 for received, _ in pairs) else "received_ns"
+    pairs.sort(key=lambda pair: getattr(pair[0], clock))
     stamps, values, masks, stamped = [], [], [], True
     kept: list[Received] = []
     for received, k in pairs:

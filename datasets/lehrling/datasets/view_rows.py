@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from lehrling.datasets.view_layout import Columns, Layout
 
 _SECOND_NS = 1_000_000_000
+ROWS_MAX = 2_000_000
+"""Of an episode: two days at 10 Hz. One stamp of another year would ask for billions."""
 
 
 class Timed(Protocol):
@@ -113,7 +116,10 @@ def episode_rows(streams: Streams, layout: Layout) -> EpisodeRows:
     stop = _stop(streams, layout)
     if start is None or stop is None or stop < start:
         return _nothing(layout, lacking or "no action came after the first complete observation")
-    count = int((stop - start) * layout.spec.rate_hz / _SECOND_NS) + 1
+    count = math.ceil((stop - start) * layout.spec.rate_hz / _SECOND_NS) + 1  # one more than fits, as times are rounded
+    if count > ROWS_MAX:
+        days = (stop - start) / 86_400e9
+        return _nothing(layout, f"its stamps span {days:.3g} days, more than {ROWS_MAX} rows; trim it to what was recorded")
     at = start + np.rint(np.arange(count) * (_SECOND_NS / layout.spec.rate_hz)).astype(np.int64)
     at = at[at <= stop]
     seen = observe(streams, layout, at)
