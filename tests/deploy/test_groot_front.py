@@ -176,6 +176,26 @@ def test_it_is_not_reached_from_other_machines() -> None:
         )
 
 
+def test_an_age_that_the_protocol_cannot_say_is_not_promised() -> None:
+    with pytest.raises(InputError, match="--max-age cannot be kept with --groot-port"):
+        ServeOptions(groot_port=0, max_age_s=0.1)
+
+
+def test_requests_are_counted_with_those_of_the_other_door(server: PolicyServer, client: Client) -> None:
+    client.call("get_action", observation=seen(), options={"adapter": "second"})
+    client.call("ping")
+    client.call("kill")
+    told = server._actor
+    assert isinstance(told, Told)
+    told.fails = ValueError("broken")
+    client.call("get_action", observation=seen())
+    lines = server.metrics.text().decode()
+    assert 'lehrling_requests_total{adapter="second",outcome="answered"} 1.0' in lines
+    assert 'lehrling_requests_total{adapter="",outcome="refused"} 1.0' in lines
+    assert 'lehrling_requests_total{adapter="",outcome="failed"} 1.0' in lines
+    assert "lehrling_request_seconds_count 1.0" in lines
+
+
 def test_a_taken_port_is_told(server: PolicyServer) -> None:
     other = PolicyServer(Told(), SERVED, ServeOptions(port=0, groot_port=server.groot_port))
     with pytest.raises(InputError, match="for GR00T"):

@@ -33,7 +33,10 @@ def serve(
     batch: Annotated[int, typer.Option("--batch", min=1, max=256, help="Requests inferred together at most.")] = 16,
     clients: Annotated[int, typer.Option("--clients", min=1, help="Connections at once.")] = 64,
     max_age_ms: Annotated[
-        float | None, typer.Option("--max-age", min=0, help="Refuse older observations [ms]; they must say obs_stamp.")
+        float | None,
+        typer.Option(
+            "--max-age", min=0, help="Refuse older observations [ms]; they must say obs_stamp. Not with --groot-port."
+        ),
     ] = None,
     shadow: Annotated[
         Path | None, typer.Option("--shadow", help="Infer and log here (JSONL), never answer actions.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import reprlib
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from lehrling.deploy import wire
 from lehrling.deploy.api_keys import Keys, Refusal
 from lehrling.deploy.batcher import Batcher
 from lehrling.deploy.requests import Request, RequestError, Served, check
+from lehrling.deploy.server_metrics import ServerMetrics
 from lehrling.deploy.wire import DIMENSIONS_MAX, FRAME_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -94,8 +96,10 @@ class GrootFront:
         answered: requests.
     """
 
-    def __init__(self, batcher: Batcher, served: Mapping[str, Served], keys: Keys, host: str, port: int) -> None:
-        self._batcher, self._served, self._keys = batcher, dict(served), keys
+    def __init__(
+        self, batcher: Batcher, served: Mapping[str, Served], keys: Keys, metrics: ServerMetrics, host: str, port: int
+    ) -> None:
+        self._batcher, self._served, self._keys, self._metrics = batcher, dict(served), keys, metrics
         self._host, self._wanted = host, port
         self._checking = ThreadPoolExecutor(2, "groot")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -141,14 +145,15 @@ class GrootFront:
     async def _answer(self, client: bytes, message: bytes) -> None:
         try:
             reply = await self._reply(message)
-        except LehrlingError as error:
-            reply = {"error": str(error)[:500]}
         except Exception as error:  # noqa: BLE001 — a client's message must not end the server
-            reply = {"error": f"The policy failed ({type(error).__name__})."}
+            self._metrics.complained(error)
+            known = isinstance(error, LehrlingError)
+            reply = {"error": str(error)[:500] if known else f"The policy failed ({type(error).__name__})."}
         self.answered += 1
         await self._socket.send_multipart([client, b"", pack(reply)])
 
     async def _reply(self, message: bytes) -> object:
+        began = time.perf_counter()
         loop = asyncio.get_running_loop()
         content = await loop.run_in_executor(self._checking, unpack, message)
         token = content.get("api_token")
@@ -167,6 +172,8 @@ class GrootFront:
             return modality_config(next(iter(self._served.values())))
         policy, request = await loop.run_in_executor(self._checking, self._check, content.get("data"))
         inferred = await asyncio.wrap_future(self._batcher.ask(policy.name, request.observation))
+        self._metrics.requests.labels(policy.name, "answered").inc()
+        self._metrics.total_s.observe(time.perf_counter() - began)
         return [grouped(inferred.actions, policy.spec.action_names), {"infer_ms": inferred.infer_s * 1e3}]
 
     def _check(self, data: object) -> tuple[Served, Request]:

@@ -56,7 +56,7 @@ class ServeOptions:
         frame_bytes_max: larger frames are refused.
         clients_max: connections at once; more are refused with 503.
         batch_max: requests inferred together.
-        max_age_s: older observations are refused; None: any age.
+        max_age_s: older observations are refused, which GR00T's clients cannot be held to; None: any age.
         groot_port: also serve GR00T's clients here, which know no TLS: from this machine alone; None: do not.
     """
 
@@ -72,10 +72,10 @@ class ServeOptions:
     ping_s: float = 20.0
 
     def __post_init__(self) -> None:
-        """Refuse to be reached from outside by anybody.
+        """Refuse to be reached from outside by anybody, and to promise what cannot be kept.
 
         Raises:
-            InputError: the address is not this machine's own, and key or TLS is missing.
+            InputError: the address is not this machine's own, and key or TLS is missing; or GR00T's clients are held to an age.
         """
         if not is_loopback(self.host) and (not self.keys.known or self.tls is None):
             raise InputError(
@@ -86,6 +86,11 @@ class ServeOptions:
             raise InputError(
                 f"GR00T's protocol knows no TLS, so that it is served on this machine alone, not on {self.host}; let clients "
                 "come through a tunnel."
+            )
+        if self.groot_port is not None and self.max_age_s is not None:
+            raise InputError(
+                "GR00T's protocol does not say when an observation was made, so that --max-age cannot be kept with "
+                "--groot-port; leave one of them out."
             )
 
 
@@ -240,7 +245,9 @@ class PolicyServer:
         if options.groot_port is not None and self._shadow is None:
             from lehrling.deploy.groot_front import GrootFront
 
-            front = GrootFront(self._batcher, self._served, options.keys, options.host, options.groot_port)
+            front = GrootFront(
+                self._batcher, self._served, options.keys, self.metrics, options.host, options.groot_port
+            )
             await front.start()
             self._groot = front
 
@@ -310,7 +317,7 @@ class PolicyServer:
 
     async def _complain(self, connection: ServerConnection, error: Exception) -> None:
         """Say what is wrong in one short text frame, as openpi's clients expect, and close."""
-        self.metrics.requests.labels("", "refused" if isinstance(error, InputError) else "failed").inc()
+        self.metrics.complained(error)
         if isinstance(error, LehrlingError):
             text = str(error)
         else:

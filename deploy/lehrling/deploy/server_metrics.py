@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from lehrling.datasets.errors import InputError
+
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -38,6 +40,10 @@ class ServerMetrics:
         """Count a batch."""
         self.infer_s.labels(adapter).observe(seconds)
         self.batch.observe(size)
+
+    def complained(self, error: Exception) -> None:
+        """Count a request that got an error in place of actions."""
+        self.requests.labels("", "refused" if isinstance(error, InputError) else "failed").inc()
 
     def text(self) -> bytes:
         """Return all of it in Prometheus' text format."""
