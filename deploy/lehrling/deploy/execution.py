@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -110,6 +112,7 @@ class Execution:
         self._seen_ns, self._failures, self._id = self.began_ns, 0, means.ids()
         self._far = means.link.guard.axes.lengths(lambda unit: FROZEN.get(unit, np.inf))
         self._shown: dict[str, NDArray[np.float64]] = {}
+        self._positions, self._behind, self._asked_behind = deque([(self.began_ns, 0.0)]), 0.0, 0.0
 
     def tick(self, now_ns: int, wall_ns: int, passed_ns: float, *, permitted: bool) -> None:
         """Let time pass and do what is due.
@@ -134,6 +137,7 @@ class Execution:
         runner = self._runner
         self.position = min(self.position + passed_ns / self._period_ns, float(max(runner.end, runner.step)))
         runner.advance(int(self.position))
+        self._remember(now_ns)
         if permitted and self.means.inference.connected:
             self._ask(now_ns, wall_ns)
 
@@ -161,6 +165,13 @@ class Execution:
         self.means.link.guard.drop()
         self._runner.reset()
         self.position, self._id, self._seen_ns = 0.0, self.means.ids(), now_ns
+        self._positions, self._behind = deque([(now_ns, 0.0)]), 0.0
+
+    def _remember(self, now_ns: int) -> None:
+        """Keep the position since what is seen now was: it stands still while the robot is held or waits."""
+        self._positions.append((now_ns, self.position))
+        while len(self._positions) > 1 and self._positions[1][0] <= now_ns - self.means.eyes.latency_ns:
+            self._positions.popleft()
 
     def _ask(self, now_ns: int, wall_ns: int) -> None:
         means = self.means
@@ -174,6 +185,7 @@ class Execution:
         self._seen_ns = now_ns
         ask = self._runner.ask()
         assert ask is not None
+        self._asked_behind = self.position - self._positions[0][1]
         more: dict[str, object] = {"prev_chunk_tail": ask.tail[: means.facts.chunk]} if ask.tail.size else {}
         content = request(
             look,
@@ -182,7 +194,7 @@ class Execution:
             contract=means.facts.contract,
             obs_stamp=(wall_ns - means.eyes.latency_ns) / 1e9,
             step=ask.step,
-            inference_delay=ask.delay,
+            inference_delay=ask.delay + math.ceil(self._asked_behind),
             **more,
         )
         means.inference.ask(Question(self._id, ask.step, now_ns - means.eyes.latency_ns, content))
@@ -211,17 +223,19 @@ class Execution:
             self.means.fail(4, str(error))
             return
         if played:
+            self._behind = self._asked_behind
             self._submit(reply.question, now_ns)
 
     def _submit(self, question: Question, now_ns: int) -> None:
-        """Hand what is ahead to the guard, each step due when its time has passed.
+        """Hand what is ahead to the guard, each step due when its time has passed; the first one's began with the observation.
 
         A robot that moves is past what is due within a period: the observation is older than that. Led there it would turn back.
         """
         ahead = self._runner.ahead()
-        first = self._runner.step + 1 - self.position
+        first = self._runner.step + 1 - self.position - self._behind
         if self.means.link.guard.engaged and first < 1 and len(ahead) > 1:
-            ahead, first = ahead[1:], first + 1
+            past = min(math.ceil(1 - first), len(ahead) - 1)
+            ahead, first = ahead[past:], max(first + past, 1.0)
         targets = self.means.rows.targets(ahead)
         if not len(targets):
             return

@@ -24,7 +24,7 @@ class Question:
 
     Attributes:
         cycle: of what was going on; answers to an earlier one are of no use.
-        step: that the observation is of.
+        step: of the chunk runtime when it was asked.
         at_ns: when the observation was, on the monotonic clock.
         content: the request, see `requests`.
     """
