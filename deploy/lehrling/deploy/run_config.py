@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from lehrling.datasets.documents import explain
 from lehrling.datasets.embodiment import Embodiment
 from lehrling.datasets.errors import InputError
 from lehrling.deploy.guard_limits import GuardConfig
+from lehrling.deploy.server import is_loopback
 from lehrling.deploy.station import guard_config, station
 from lehrling.training.chunk import Mode
 
@@ -26,7 +28,7 @@ class RunConfig(BaseModel):
         namespace: of the robot's topics; the embodiment's own where none is given.
         server: policy server, ws:// or wss://.
         key_file: its API key, in the first line.
-        certificate: its certificate, trusted beside what the machine trusts (PEM).
+        certificate: its certificate (PEM), trusted instead of what the machine trusts.
         guard: configuration of the guard (YAML).
         success_topic: std_msgs/Bool; true ends a cycle as a success. Of the robot's namespace.
         enable_topic: std_msgs/Bool, to be repeated at 10 Hz or more while the robot may move, as from an enabling switch;
@@ -56,6 +58,15 @@ class RunConfig(BaseModel):
     mode: Mode = "async"
     execute: Annotated[int, Field(ge=0, le=1024)] = 0
     connect_s: Annotated[float, Field(gt=0, le=600)] = 60.0
+
+    @model_validator(mode="after")
+    def _keep_key(self) -> Self:
+        host = urlsplit(self.server).hostname or ""
+        if self.key_file is not None and self.server.startswith("ws:") and not is_loopback(host):
+            raise ValueError(
+                f"Expected wss:// for a server on another machine, got {self.server}, where the key would go unencrypted."
+            )
+        return self
 
     def robot(self) -> Embodiment:
         """Return the robot, under its namespace.
