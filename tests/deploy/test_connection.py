@@ -79,6 +79,38 @@ def test_a_server_that_is_silent_or_goes_away_ends_every_wait() -> None:
     other.close()
 
 
+def test_a_connection_that_is_closed_says_so_to_whoever_asks() -> None:
+    with serving() as server:
+        client, other = PolicyClient(server.url), Connection(server.url)
+        client.close()
+        other.close()
+        with pytest.raises(LehrlingError, match="The policy server went away"):
+            client.infer(observation())
+        for act in (lambda: other.send(b""), lambda: other.recv(1), lambda: other.exchange(b"", 1)):
+            with pytest.raises(OSError, match="the connection is closed"):
+                act()
+
+
+def test_two_threads_may_close_a_connection() -> None:
+    with serving() as server:
+        for _ in range(20):
+            connection, failed = Connection(server.url), list[BaseException]()
+
+            def close(connection: Connection = connection, failed: list[BaseException] = failed) -> None:
+                try:
+                    connection.close()
+                except BaseException as error:  # noqa: BLE001 (shown below)
+                    failed.append(error)
+
+            closing = [threading.Thread(target=close) for _ in range(2)]
+            for thread in closing:
+                thread.start()
+            for thread in closing:
+                thread.join(10)
+            assert failed == []
+            assert not any(thread.is_alive() for thread in closing)
+
+
 def test_closing_ends_what_waits_in_another_thread(server: PolicyServer, tls: tuple[Path, Path]) -> None:
     trusted = ssl.create_default_context(cafile=str(tls[0]))
     for _ in range(20):

@@ -47,7 +47,7 @@ class Connection:
             InvalidStatus: the server refused.
             OSError, WebSocketException: nobody is there, or not in time, or nobody who is trusted.
         """
-        self._loop = asyncio.new_event_loop()
+        self._loop, self._lock, self._ended = asyncio.new_event_loop(), threading.Lock(), False
         self._thread = threading.Thread(target=self._loop.run_forever, name="connection", daemon=True)
         self._thread.start()
         try:
@@ -65,7 +65,11 @@ class Connection:
         )
 
     def _done[Result](self, work: Coroutine[Any, Any, Result]) -> Result:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._lock:
+            if self._ended:
+                work.close()
+                raise ConnectionAbortedError("the connection is closed")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except CancelledError:
@@ -111,8 +115,6 @@ class Connection:
 
     def close(self) -> None:
         """Close it; a second call does nothing."""
-        if self._loop.is_closed():
-            return
         with contextlib.suppress(OSError, TimeoutError, WebSocketException):
             self._done(self._closed())
         self._end()
@@ -122,8 +124,12 @@ class Connection:
             await self._socket.close()
 
     def _end(self) -> None:
-        """End the thread; whoever still waits in another one is told."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """End the thread, once; whoever still waits in another one is told."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         left = asyncio.all_tasks(self._loop)
         for task in left:
