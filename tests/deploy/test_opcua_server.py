@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import stat
 import struct
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cell_rig import Server, asked, call, connected, node, read, serving
+from certificates import self_signed
 from watching import until
 
 pytest.importorskip("asyncua")
@@ -27,8 +30,10 @@ from cryptography import x509
 
 from lehrling.datasets.errors import InputError
 from lehrling.deploy.cell_exchange import Shown
+from lehrling.deploy.cell_users import Users, add_user
 from lehrling.deploy.handshake_image import Commands, Mode, Refusal, Status
 from lehrling.deploy.opcua_certificate import application_uri, ensure_certificate
+from lehrling.deploy.opcua_security import CellUserManager, read_trusted
 from lehrling.deploy.runtime import Axis, Phase, Result, RuntimeState
 
 STATUS = Status(
@@ -140,6 +145,32 @@ def test_with_a_folder_of_trusted_certificates_others_do_not_get_in(tmp_path: Pa
     (trusted / "client.der").write_bytes((tmp_path / "client.der").read_bytes())
     with serving(tmp_path, opcua={"trusted": "trusted"}) as server:
         assert asked(enter(server.url)) == 0
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "told"),
+    [
+        (timedelta(days=-2), timedelta(seconds=-1), "client certificate expired"),
+        (timedelta(minutes=5), timedelta(days=2), "client certificate not valid yet"),
+        (timedelta(days=-2), timedelta(days=2), "logged in"),
+    ],
+)
+def test_a_trusted_certificate_counts_while_it_is_valid(
+    tmp_path: Path, begins: timedelta, ends: timedelta, told: str
+) -> None:
+    (tmp_path / "trusted").mkdir()
+    certificate = self_signed(tmp_path / "trusted", begins, ends)[0]
+    (tmp_path / "trusted" / "server.key").unlink()
+    add_user(tmp_path / "users.yaml", "plc1", "operator", "a password of the PLC")
+    said: list[tuple[str, str]] = []
+    manager = CellUserManager(
+        Users.read(tmp_path / "users.yaml"),
+        read_trusted(tmp_path / "trusted"),
+        lambda name, what: said.append((name, what)),
+    )
+    der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    user = manager.get_user(None, "plc1", "a password of the PLC", der)  # type: ignore[arg-type]
+    assert (user is not None, said) == (told == "logged in", [("plc1", told)])
 
 
 def test_a_certificate_without_its_key_is_refused_and_both_are_kept_between_starts(tmp_path: Path) -> None:

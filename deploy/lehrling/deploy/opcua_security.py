@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -93,8 +94,8 @@ class CellUserManager(UserManager):
         """Return who logs in, or None."""
         del iserver
         name = (username or "")[:64]
-        if self._trusted is not None and certificate not in self._trusted:
-            self._told(name, "client certificate not trusted")
+        if wrong := self._distrust(certificate):
+            self._told(name, f"client certificate {wrong}")
             return None
         user = self._users.check(username or "", password or "")
         if user is None:
@@ -102,6 +103,17 @@ class CellUserManager(UserManager):
             return None
         self._told(name, "logged in")
         return CellUser(user.name, user.role)
+
+    def _distrust(self, certificate: object) -> str:
+        """Return what is wrong with a client's certificate; empty where it may come in."""
+        if self._trusted is None:
+            return ""
+        if not isinstance(certificate, bytes) or certificate not in self._trusted:
+            return "not trusted"
+        read, now = x509.load_der_x509_certificate(certificate), datetime.now(UTC)
+        if now > read.not_valid_after_utc:
+            return "expired"
+        return "not valid yet" if now < read.not_valid_before_utc else ""
 
 
 def read_trusted(folder: Path) -> frozenset[bytes]:
