@@ -11,6 +11,7 @@ from cell_rig import cell_config, running
 from watching import until
 
 from lehrling.datasets.errors import InputError
+from lehrling.deploy import mqtt_telemetry
 from lehrling.deploy.cell_exchange import Exchange, Shown
 from lehrling.deploy.handshake_image import Status
 from lehrling.deploy.mqtt_telemetry import MqttTelemetry
@@ -61,6 +62,28 @@ def test_whoever_comes_later_finds_the_last_status(tmp_path: Path) -> None:
                 until(lambda: late.last.get("status", {}).get("cycle") == 5)
         finally:
             telemetry.stop()
+
+
+def test_telemetry_that_fails_by_itself_is_told_once_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, exchange, told = free_port(), Exchange(), list[str]()
+    config = cell_config(tmp_path, mqtt={"port": port, "topic": TOPIC, "period_ms": 100})
+
+    def broken(_shown: Shown) -> dict[str, object]:
+        raise KeyError("joint9")
+
+    with broker(port), Listener(port, TOPIC) as heard:
+        telemetry = MqttTelemetry(config, exchange, told.append)
+        with monkeypatch.context() as patch:
+            patch.setattr(mqtt_telemetry, "robot_json", broken)
+            telemetry.start()
+            until(lambda: telemetry.counts.failed >= 3)
+        try:
+            until(lambda: "axes" in heard.last.get("robot", {}))
+        finally:
+            telemetry.stop()
+    assert told == ["The telemetry fails: KeyError: 'joint9'."]
 
 
 def test_a_broker_that_is_gone_is_counted_and_stops_nothing(tmp_path: Path) -> None:

@@ -50,8 +50,12 @@ def make_cell(config: CellConfig, runtime: Runtime, audit: CellAudit) -> MadeCel
     opcua = OpcUaServer(
         config, exchange, lambda name, what: cell.tell("login", {"user": name, "what": what}), cell.fail
     )
-    mqtt = MqttTelemetry(config, exchange) if config.mqtt is not None else None
-    s7 = S7Link(config, exchange, lambda text: cell.tell("warning", {"text": text})) if config.s7 is not None else None
+
+    def warn(text: str) -> None:
+        cell.tell("warning", {"text": text})
+
+    mqtt = MqttTelemetry(config, exchange, warn) if config.mqtt is not None else None
+    s7 = S7Link(config, exchange, warn) if config.s7 is not None else None
     for side in (opcua, mqtt, s7):
         if side is not None:
             cell.add(side)

@@ -8,7 +8,7 @@ import math
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import paho.mqtt.client as paho
@@ -36,12 +36,14 @@ class Counts:
         dropped: messages for which there was no broker, or no room.
         connected: how often a broker was reached.
         lost: how often it went away.
+        failed: how often telemetry could not even be put together.
     """
 
     published: int = 0
     dropped: int = 0
     connected: int = 0
     lost: int = 0
+    failed: int = 0
 
 
 class MqttTelemetry:
@@ -51,8 +53,10 @@ class MqttTelemetry:
     every change. `robot`: axes and speed, every period.
     """
 
-    def __init__(self, config: CellConfig, exchange: Exchange) -> None:
-        """Prepare the client.
+    def __init__(
+        self, config: CellConfig, exchange: Exchange, told: Callable[[str], None] = lambda _text: None
+    ) -> None:
+        """Prepare the client; `told` is called where telemetry begins to fail by an error of its own, which stops nothing.
 
         Raises:
             InputError: the configuration has no part `mqtt`, or its files cannot be read.
@@ -60,7 +64,8 @@ class MqttTelemetry:
         if config.mqtt is None:
             raise InputError("Expected the part mqtt in the cell's configuration.")
         self._mqtt: MqttConfig = config.mqtt
-        self._exchange = exchange
+        self._exchange, self._told = exchange, told
+        self._status, self._next_s, self._problem = Status(), 0.0, ""
         self.counts = Counts()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
@@ -90,15 +95,31 @@ class MqttTelemetry:
         self._client.loop_stop()
 
     def _run(self) -> None:
-        status, next_s = Status(), 0.0
         while not self._ending.wait(LOOK_S):
-            shown, now = self._exchange.shown(), time.monotonic()
-            if _differs(shown.status, status) or now >= next_s:
-                status = shown.status
-                self._publish("status", status_json(status), retain=True)
-            if now >= next_s:
-                next_s = now + self._mqtt.period_ms / 1e3
-                self._publish("robot", robot_json(shown), retain=False)
+            try:
+                self._look()
+            except Exception as error:  # noqa: BLE001 (telemetry is nothing that may end a cell)
+                self._fail(f"The telemetry fails: {type(error).__name__}: {error}.")
+
+    def _look(self) -> None:
+        """Publish what is new."""
+        shown, now = self._exchange.shown(), time.monotonic()
+        due = now >= self._next_s
+        if due:
+            self._next_s = now + self._mqtt.period_ms / 1e3
+        if due or _differs(shown.status, self._status):
+            self._status = shown.status
+            self._publish("status", status_json(shown.status), retain=True)
+        if due:
+            self._publish("robot", robot_json(shown), retain=False)
+            self._problem = ""
+
+    def _fail(self, text: str) -> None:
+        self.counts.failed += 1
+        if text != self._problem:
+            self._problem = text
+            _log.exception("mqtt: the telemetry fails; the cell goes on")
+            self._told(text)
 
     def _publish(self, name: str, content: Mapping[str, object], *, retain: bool) -> None:
         if not self._client.is_connected():
