@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,16 @@ from lerobot_files import SPEC, column, feature, rewrite, table, taken
 from lerobot_v21 import CAMERA, FPS, TASKS, picture, state, write_v21
 
 from lehrling.datasets.dataset import Dataset
-from lehrling.datasets.edits import Labels, label
+from lehrling.datasets.edit_archive import archive
+from lehrling.datasets.edit_cut import trim
+from lehrling.datasets.edits import Labels, label, undo
 from lehrling.datasets.embodiment import Embodiment
+from lehrling.datasets.episode_part import was_cut
 from lehrling.datasets.errors import ContractError
 from lehrling.datasets.lerobot_export import ExportOptions, export_lerobot
 from lehrling.datasets.lerobot_format import Limits
 from lehrling.datasets.lerobot_import import LerobotOptions, import_lerobot, lerobot_embodiment
+from lehrling.datasets.manifest import EpisodeRecord
 from lehrling.datasets.view import build_view
 
 
@@ -136,6 +142,37 @@ def test_what_lerobot_wrote_comes_in_and_goes_out_again_with_equal_tables(writte
     kept = ("episode_index", "tasks", "length", "data/", "dataset_", "videos/observation.images.top/chunk_index")
     mine, its = episodes_table(tmp_path / "back", *kept), episodes_table(written, *kept)
     assert [row | {"tasks": set(row["tasks"])} for row in mine] == [row | {"tasks": set(row["tasks"])} for row in its]
+
+
+@pytest.mark.parametrize(
+    ("edited", "kept"), [(partial(archive, cameras=["top"]), True), (partial(trim, start_s=0.01), False)]
+)
+def test_tasks_that_change_on_the_way_outlive_an_archive_but_not_a_cut(
+    written: Path, tmp_path: Path, edited: Callable[[Dataset, list[EpisodeRecord]], object], *, kept: bool
+) -> None:
+    import_lerobot(written, tmp_path / "d.zarr")
+    with Dataset.open_for_writing(tmp_path / "d.zarr") as opened:
+        edited(opened, [opened.episodes()[1].record])
+    export_lerobot(Dataset.open(tmp_path / "d.zarr"), tmp_path / "back")
+    tasks = set(pq.read_table(tmp_path / "back/meta/tasks.parquet").column("task").to_pylist())
+    assert tasks == ({"do this", "then that"} if kept else {"do this", "do this; then that"})
+
+
+def test_an_archived_episode_that_is_cut_and_a_cut_one_that_is_archived_have_one_task(
+    written: Path, tmp_path: Path
+) -> None:
+    import_lerobot(written, tmp_path / "d.zarr")
+    with Dataset.open_for_writing(tmp_path / "d.zarr") as opened:
+        record = opened.episodes()[1].record
+        trim(opened, [record], 0.01)
+        archive(opened, [opened.records[f"{record.id}.t1"]], ["top"])
+        assert was_cut(opened.episode(f"{record.id}.t1.v1").attributes)
+        undo(opened)
+        undo(opened)
+        archive(opened, [opened.records[record.id]], ["top"])
+        assert not was_cut(opened.episode(f"{record.id}.v1").attributes)
+        trim(opened, [opened.records[f"{record.id}.v1"]], 0.01)
+        assert was_cut(opened.episode(f"{record.id}.v1.t1").attributes)
 
 
 def storage(kind: Any) -> Any:

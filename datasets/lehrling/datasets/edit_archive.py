@@ -15,7 +15,7 @@ import zarr
 from lehrling.datasets import inventory
 from lehrling.datasets.codec_video import CRF
 from lehrling.datasets.edit_cut import free_id, replaced
-from lehrling.datasets.episode_part import Cut, span_of
+from lehrling.datasets.episode_part import Cut, span_of, was_cut
 from lehrling.datasets.errors import DamageError, InputError
 from lehrling.datasets.failpoints import reach
 from lehrling.datasets.files import fsync_tree, placed_whole, tree_bytes
@@ -131,9 +131,10 @@ def _write(partial: Path, episode: Episode, name: str, parent: Parent, cameras: 
         return [n for n in names if n == wanted or (folder == str(episode.directory) and n == inventory.NAME)]
 
     facts = episode.attributes  # looks for links before anything is copied
+    video = {"cameras": list(cameras), "crf": crf, "cut": was_cut(facts)}
     shutil.copytree(episode.directory, partial, ignore=ignore)
     group = zarr.open_group(partial, mode="r+", zarr_format=3)
-    group.attrs.put(facts | {"id": name, "parent": asdict(parent), "video": {"cameras": list(cameras), "crf": crf}})
+    group.attrs.put(facts | {"id": name, "parent": asdict(parent), "video": video})
     for camera in cameras:
         frames = _Frames(episode.stream(camera))
         path = f"{camera}/value"

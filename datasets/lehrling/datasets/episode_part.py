@@ -23,7 +23,7 @@ from lehrling.datasets.sealer import duration_s
 from lehrling.datasets.timing import rows_timing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -70,6 +70,11 @@ def _receipts(episode: Episode) -> tuple[int, int]:
     if not times:
         raise InputError(f"Episode {episode.id!r} has no rows to cut.")
     return min(int(t.min()) for t in times), max(int(t.max()) for t in times)
+
+
+def was_cut(attributes: Mapping[str, Any]) -> bool:
+    """Whether an episode's attributes say that it is a part of one; an archived whole has a parent too."""
+    return "parent" in attributes and bool(attributes.get("video", {}).get("cut", True))
 
 
 def seal_part(dataset: Dataset, cut: Cut) -> EpisodeRecord:
@@ -148,6 +153,8 @@ def _write(
     directory: Path, episode: Episode, name: str, parent: Parent, slices: Sequence[_Slice], rows: Sequence[StreamRows]
 ) -> None:
     facts = episode.attributes | {"id": name, "parent": asdict(parent)}
+    if "video" in facts:
+        facts["video"] = {**facts["video"], "cut": True}
     group = zarr.create_group(directory, zarr_format=3, attributes=facts)
     for part, stream in zip(slices, rows, strict=True):
         inner = group.create_group(stream.name, attributes=part.stream.attributes)

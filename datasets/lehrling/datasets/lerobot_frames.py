@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from lehrling.datasets.episode_part import was_cut
 from lehrling.datasets.lerobot_format import ACTION, AGE, IMAGES, STAMP, STATE, VALID, Feature
 from lehrling.datasets.lerobot_origin import Origin, TaskRun, origin_of
 from lehrling.datasets.lerobot_read import picture_size
@@ -162,7 +163,7 @@ class FramePlan:
         """
         origin = origin_of(episode)
         labelled = episode.record.instruction != episode.attributes.get("instruction")
-        if origin is None or labelled or (len(origin.tasks) > 1 and "parent" in episode.attributes):
+        if origin is None or labelled or (len(origin.tasks) > 1 and was_cut(episode.attributes)):
             return (TaskRun(0, None, episode.record.instruction or episode.record.task),)
         return origin.tasks
 

@@ -119,7 +119,9 @@ def episode_rows(streams: Streams, layout: Layout) -> EpisodeRows:
     count = math.ceil((stop - start) * layout.spec.rate_hz / _SECOND_NS) + 1  # one more than fits, as times are rounded
     if count > ROWS_MAX:
         days = (stop - start) / 86_400e9
-        return _nothing(layout, f"its stamps span {days:.3g} days, more than {ROWS_MAX} rows; trim it to what was recorded")
+        return _nothing(
+            layout, f"its stamps span {days:.3g} days, more than {ROWS_MAX} rows; trim it to what was recorded"
+        )
     at = start + np.rint(np.arange(count) * (_SECOND_NS / layout.spec.rate_hz)).astype(np.int64)
     at = at[at <= stop]
     seen = observe(streams, layout, at)
