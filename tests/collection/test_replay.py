@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from driven_episodes import EPOCH_NS, MS, arm_episode, commanded, humanoid_episode
-from driven_robots import DrivenArm
+from driven_robots import WALL_NS, DrivenArm
 from view_robots import humanoid_messages, jpeg
 
 from lehrling.collection.replay import Phase, Replay, plan_replay, read_track, station_of
@@ -222,6 +222,22 @@ def test_other_streams_come_at_their_times_without_drift(episode: Episode) -> No
     assert max(abs(a - b) for a, b in zip(ticks, wanted, strict=True)) <= 1
     stamps = [messages.stamp_of(messages.decode(m.cdr, m.type)) for _, m in robot.sent if m.topic == "/joint_states"]
     assert set(np.diff(np.array(stamps, dtype=np.int64))) == {10 * MS}
+
+
+@pytest.mark.parametrize("speed", [1.0, 2.0])
+def test_what_came_before_the_first_command_is_stamped_before_and_the_rest_at_its_time(
+    tmp_path: Path, speed: float
+) -> None:
+    replay, robot = replaying(arm_episode(tmp_path, commands_from=100), speed, all_streams=True)
+    robot.run(260, replay.tick)
+    assert replay.complete
+    sent = [(tick, m) for tick, m in robot.sent if m.topic == "/joint_states"]
+    stamps = np.array([messages.stamp_of(messages.decode(m.cdr, m.type)) for _, m in sent], dtype=np.int64)
+    assert np.allclose(np.diff(stamps), 10 * MS / speed, atol=1)
+    begun = sent[0][0]
+    ahead = (stamps - (WALL_NS + begun * 10 * MS)) / 1e9 - np.array([tick - begun for tick, _ in sent]) * 0.01
+    assert ahead[0] == pytest.approx(-1.0 / speed, abs=0.05)
+    assert np.abs(ahead[110:]).max() < 0.05
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,13 @@ def commanded(seconds: float) -> FloatArray:
     return np.array([0.4 + 0.05 * np.sin(seconds), 0.1 - 0.04 * seconds, 0.2 + 0.03 * (np.cos(seconds) - 1)])
 
 
-def arm_episode(root: Path, name: str = "slow", seconds: float = 2.0, *, jump: float = 0.0) -> Episode:
-    """Record arm6: commands at 20 Hz, joints and pose at 100 Hz, a camera at 10 Hz; `jump` [m] is added at half time."""
+def arm_episode(
+    root: Path, name: str = "slow", seconds: float = 2.0, *, jump: float = 0.0, commands_from: int = 0
+) -> Episode:
+    """Record arm6: commands at 20 Hz from a tick on, joints and pose at 100 Hz, a camera at 10 Hz.
+
+    `jump` [m] is added at half time.
+    """
     joints = [joint.name for joint in load_embodiment("arm6").contract.joints]
     sent: list[Message] = []
     for tick in range(round(seconds * 100)):
@@ -34,7 +39,7 @@ def arm_episode(root: Path, name: str = "slow", seconds: float = 2.0, *, jump: f
         sent.append(Message(stamp + 2 * MS, "/joint_states", state))
         pose = messages.pose_stamped(commanded(at), DOWN, stamp, "cell")
         sent.append(Message(stamp + 2 * MS, "/tcp_pose", pose))
-        if tick % 5 == 0:
+        if tick % 5 == 0 and tick >= commands_from:
             target = commanded(at) + np.array([0, jump * (at >= seconds / 2), 0])
             sent.append(Message(stamp, "/tcp_command", messages.pose_stamped(target, DOWN, stamp, "cell")))
             grip = messages.joint_state(["gripper"], [1.0 if at < seconds / 2 else -1.0], [], [], stamp)

@@ -151,7 +151,7 @@ class Replay:
         self.others, self._sent = tuple(others), 0
         self._fed, self.phase, self.trouble = 0, Phase.WAITING, ""
         self._begun_ns = self.started_ns = self.ended_ns = 0
-        self._wall_ns = 0
+        self._wall_ns, self._zero_ns = 0, _stamp_at_begin(self.others)
         link.guard.accept(link.layout.claim())
 
     @property
@@ -244,7 +244,7 @@ class Replay:
         passed = (now_ns - self.started_ns) * self.speed
         while self._sent < len(self.others) and self.others[self._sent].at_ns <= passed:
             message = self.others[self._sent]
-            stamp_ns = self._wall_ns + round((message.stamp_ns - self.others[0].stamp_ns) / self.speed)
+            stamp_ns = self._wall_ns + round((message.stamp_ns - self._zero_ns) / self.speed)
             yield Outgoing(self.link.full(message.topic), message.type, message.make(stamp_ns))
             self._sent += 1
 
@@ -252,6 +252,12 @@ class Replay:
     def complete(self) -> bool:
         """Whether all was replayed."""
         return self.phase is Phase.DONE and not self.trouble
+
+
+def _stamp_at_begin(messages: Sequence[Timed]) -> int:
+    """Return what a stamp of the moment of the first command would be: what came before it is stamped earlier."""
+    after = next((message for message in messages if message.at_ns > 0), messages[-1] if messages else None)
+    return after.stamp_ns - after.at_ns if after is not None else 0
 
 
 @dataclass(frozen=True)
