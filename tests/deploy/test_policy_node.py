@@ -8,7 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from node_caller import Caller, caller
@@ -17,6 +20,7 @@ from ros_publishers import own_domain
 
 from lehrling.datasets.dataset import Dataset
 from lehrling.deploy.audit_verify import verify
+from lehrling.deploy.cycle import Recipe
 
 pytest.importorskip("rclpy")
 STATE = "/policy/state"
@@ -146,6 +150,15 @@ def test_an_operators_device_takes_over_and_what_it_did_is_an_episode(server: st
     commanded = episode.stream("tcp_command").value[:, 0]
     assert commanded[-1] < commanded[0] - 0.02
     assert record.lengths["front"] > 2
+
+
+def test_another_instruction_leaves_the_rest_of_the_recipe_as_it_was() -> None:
+    from lehrling.deploy.policy_node import PolicyNode
+
+    recipe = Recipe(1, "run", "old", "left", 7.0, "sync", 3, 2, "pinned")
+    node: Any = SimpleNamespace(loop=SimpleNamespace(drive=SimpleNamespace(cycle=1)), _recipe=recipe)
+    PolicyNode.instruct(node, "new")
+    assert node._recipe == replace(recipe, instruction="new")
 
 
 def test_parameters_that_cannot_be_are_refused_in_a_sentence(server: str, tmp_path: Path) -> None:

@@ -60,6 +60,11 @@ def test_a_robots_process_that_still_starts_is_not(begin: Began) -> None:
     runtime.close()
 
 
+def test_a_robots_process_may_wait_for_its_policy_server(begin: Began, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(robot_runtime, "BEGIN_S", 0.1)
+    begin("begins_late").close()
+
+
 def test_whoever_asks_a_hung_process_does_not_wait_and_closing_kills_it(
     begin: Began, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,12 @@ def starts_slowly(connection: Connection, _config: RunConfig, _recipes: Mapping[
     _wait(connection)
 
 
+def begins_late(connection: Connection, config: RunConfig, recipes: Mapping[int, Recipe]) -> None:
+    """Begin once a policy server has come."""
+    time.sleep(0.8)
+    starts_slowly(connection, config, recipes)
+
+
 def runs(connection: Connection, config: RunConfig, _recipes: Mapping[int, Recipe]) -> None:
     """Make control ticks as `_serve` does, with a record and a sentence; note in `config.traces` how late the latest was [s]."""
     station = _Station(connection)

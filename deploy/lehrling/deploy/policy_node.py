@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,10 +174,7 @@ class PolicyNode(Node):  # type: ignore[misc]
     def instruct(self, text: str) -> None:
         """Say what the next cycle shall do."""
         if self.loop is not None and self._recipe is not None and text:
-            recipe = self._recipe
-            self._recipe = Recipe(
-                1, recipe.name, text, recipe.adapter, recipe.limit_s, recipe.mode, recipe.execute, recipe.fade
-            )
+            self._recipe = replace(self._recipe, number=1, instruction=text)
             if self.loop.drive.cycle is None:
                 self.loop.drive.load(self._recipe)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from lehrling.datasets.embodiment import Embodiment, load_embodiment
 from lehrling.datasets.errors import InputError
+from lehrling.datasets.files import storage_error
 from lehrling.deploy.guard_limits import GuardConfig, load_guard_config
 from lehrling.deploy.ros_drive import ros
 
@@ -27,10 +28,14 @@ def guard_config(path: Path | None, embodiment: Embodiment) -> GuardConfig:
 
     Raises:
         InputError: the file is no guard configuration.
+        StorageError: the folder for the latched stop cannot be made.
     """
     config = load_guard_config(path) if path is not None else GuardConfig()
     latch = config.latch_path or latch_path(embodiment)
-    latch.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        latch.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, latch.parent) from error
     return config.model_copy(update={"latch_path": latch})
 
 
@@ -48,9 +53,11 @@ def station(embodiment: str, namespace: str | None) -> Embodiment:
 
 @contextmanager
 def signals() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT, SIGTERM and SIGHUP into a wish to end, so that the robot comes to rest first."""
+    """Turn SIGINT, SIGTERM and a lost terminal into a wish to end, so that the robot comes to rest first; not under nohup."""
     wanted: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        numbers.remove(signal.SIGHUP)
     before = {number: signal.signal(number, lambda got, _frame: wanted.append(got)) for number in numbers}
     try:
         yield lambda: bool(wanted)
