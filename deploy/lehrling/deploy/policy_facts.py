@@ -80,13 +80,18 @@ class PolicyFacts:
         return layout
 
     def differs(self, other: PolicyFacts) -> str:
-        """Return where another policy cannot take this one's place on a robot, or an empty string."""
+        """Return where another policy cannot take this one's place on a robot, or an empty string.
+
+        How images are resized and what actions are relative to may differ: the server does both by each policy's own view.
+        """
         for what, mine, its in (
             ("contract", self.contract, other.contract),
             ("rate", self.view.rate_hz, other.view.rate_hz),
             ("cameras", self.view.cameras, other.view.cameras),
             ("image latency", self.view.image_latency_ms, other.view.image_latency_ms),
+            ("oldest image", self.view.image_max_age_ms, other.view.image_max_age_ms),
             ("state", self.view.state, other.view.state),
+            ("oldest state", self.view.observation_max_age_ms, other.view.observation_max_age_ms),
             ("actions", self.action_names, other.action_names),
             ("chunk length", self.chunk, other.chunk),
         ):
