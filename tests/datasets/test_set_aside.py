@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from lehrling.datasets import dataset as datasets
 from lehrling.datasets.dataset import Dataset
 from lehrling.datasets.errors import InputError, StorageError
 from lehrling.datasets.journal import EpisodeMeta, JournalWriter
+from lehrling.datasets.manifest import EpisodeRecord
+from lehrling.datasets.sealer import seal
 
 
 @pytest.fixture
@@ -72,6 +75,30 @@ def test_a_quarantine_that_cannot_be_written_keeps_the_journal_where_it_is(
     (root / "quarantine").unlink()
     Dataset.open_for_writing(root).close()
     assert aside(root) == damaged
+
+
+def test_an_error_that_nobody_foresaw_sets_one_journal_aside_and_want_of_memory_none(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(root, "one")
+    record(root, "two")
+    whole = files(root / "journals/one")
+
+    def sealer(root: Path, name: str, error: Exception) -> EpisodeRecord:
+        if name == "one":
+            raise error
+        return seal(root, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dataset._settle, "__defaults__", (partial(sealer, error=MemoryError()),))
+        with pytest.raises(StorageError, match="not enough memory to seal 'one'; its journal stays"):
+            Dataset.open_for_writing(root)
+        assert files(root / "journals/one") == whole
+        patch.setattr(Dataset._settle, "__defaults__", (partial(sealer, error=ZeroDivisionError("by 0")),))
+        with Dataset.open_for_writing(root) as dataset:
+            assert dataset.records["one"].reason == "sealing failed (ZeroDivisionError: by 0)"
+            assert dataset.records["two"].status == "sealed"
+    assert aside(root) == whole
 
 
 @pytest.mark.parametrize("ends", ["purge", "quarantine"])

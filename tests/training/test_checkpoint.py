@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from file_operations import Operation, watched
 
-from lehrling.datasets.errors import DamageError
+from lehrling.datasets.errors import DamageError, StorageError
 from lehrling.training.checkpoint import (
     STATE,
     Snapshot,
@@ -96,3 +99,32 @@ def test_an_optimizer_continues_where_it_stood() -> None:
     stepped(one, first)
     stepped(two, second)
     assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_fails_at_any_operation_costs_no_checkpoint_before(tmp_path: Path, code: int) -> None:
+    write(tmp_path, snapshot(5), keep=2)
+    number, met = 0, True
+    while met:
+        number, seen, told = number + 1, 0, ""
+
+        def fail(operation: Operation, at: int = number) -> None:
+            nonlocal seen
+            if operation.kind in ("create", "write", "mkdir", "fsync", "rename"):
+                seen += 1
+                if seen == at:
+                    raise OSError(code, os.strerror(code), operation.path)
+
+        try:
+            with watched(tmp_path, fail):
+                write(tmp_path, snapshot(10), keep=2)
+        except StorageError as error:
+            told = str(error)
+        assert "step-00000010" in told or not told
+        met = seen >= number
+        found = read(tmp_path)
+        assert found is not None
+        assert found.step in (5, 10) if met else found.step == 10
+        assert 5 in steps(tmp_path)
+        assert not list(tmp_path.glob(".*.partial"))
+    assert number > 5

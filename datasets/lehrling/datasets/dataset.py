@@ -292,10 +292,15 @@ class Dataset:
             verdict = self._finish(name, sealer)
         except StorageError:
             raise
-        except LehrlingError as error:
-            self.quarantine(name, str(error))
+        except MemoryError:
+            raise StorageError(f"There is not enough memory to seal {name!r}; its journal stays, try again.") from None
+        except Exception as error:  # noqa: BLE001 — whatever it is, it must not keep the others from being opened
+            told = (
+                str(error) if isinstance(error, LehrlingError) else f"sealing failed ({type(error).__name__}: {error})"
+            )
+            self.quarantine(name, told)
             set_aside(self.root, self.root / "journals" / name)
-            outcome.quarantined[name] = str(error)
+            outcome.quarantined[name] = told
             return
         if verdict is None:
             outcome.discarded.append(name)

@@ -131,8 +131,8 @@ def save_artefact(directory: Path, model: PolicyModel, description: Description)
     with writing(directory):
         save_adapter(model.backbone, directory, base=description.base["source"], revision=description.base["revision"])
         save_file(_trained(model), directory / HEAD)
-    (directory / "README.md").write_text(model_card(description), encoding="utf-8")
-    (directory / "sbom.json").write_text(json.dumps(bill_of_materials(), indent=1) + "\n", encoding="utf-8")
+    write_durably(directory / "README.md", model_card(description).encode())
+    write_durably(directory / "sbom.json", (json.dumps(bill_of_materials(), indent=1) + "\n").encode())
     write_durably(directory / DESCRIPTION, (json.dumps(asdict(description), indent=1) + "\n").encode())
 
 

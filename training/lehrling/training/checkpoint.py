@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lehrling.datasets.documents import read_json
 from lehrling.datasets.errors import DamageError
-from lehrling.datasets.files import fsync_path, fsync_tree
+from lehrling.datasets.files import fsync_tree, placed_whole, remove_tree
 from lehrling.datasets.sampler import SamplerState
 from lehrling.training.tensors import read_tensors, under, writing
 
@@ -74,22 +74,23 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 
 def write(folder: Path, snapshot: Snapshot, keep: int) -> Path:
-    """Write a checkpoint: to a hidden sibling, fsynced, renamed; then drop all but the newest `keep`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a checkpoint: to a hidden sibling, fsynced, renamed; then drop all but the newest `keep`.
+
+    Raises:
+        StorageError: the disk is full or failed; the checkpoints before stay.
+    """
     final = folder / f"step-{snapshot.step:08d}"
-    partial = folder / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
     groups = {name: getattr(snapshot, name) for name in GROUPS}
     tensors = {f"{g}/{k}": v.detach().contiguous().clone() for g, items in groups.items() for k, v in items.items()}
-    with writing(partial / TENSORS):
-        save_file(tensors, partial / TENSORS)
     state = {"step": snapshot.step, "sampler": snapshot.sampler, "made_of": snapshot.made_of}
-    (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
-    fsync_tree(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    fsync_path(folder)
+    with placed_whole(final) as partial:
+        remove_tree(partial)
+        partial.mkdir(parents=True)
+        with writing(partial / TENSORS):
+            save_file(tensors, partial / TENSORS)
+        (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
+        fsync_tree(partial)
+        remove_tree(final)
     for old in steps(folder)[:-keep]:
         shutil.rmtree(folder / f"step-{old:08d}")
     return final

@@ -156,5 +156,5 @@ def _finish(run: Run, policy: Path, initial: Path, seconds: float, started: int)
         initial,
     )
     _save(run, policy, run.average, {"steps": run.step, "seconds": result.seconds})
-    (run.config.output / "result.json").write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
+    write_durably(run.config.output / "result.json", (json.dumps(result.to_json(), indent=1) + "\n").encode())
     return result
