@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from certificates import self_signed
-from serving import observation, serving
+from serving import Told, observation, serving
 from watching import until
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
@@ -77,6 +77,15 @@ def test_a_server_that_is_silent_or_goes_away_ends_every_wait() -> None:
         other.recv(10)
     client.close()
     other.close()
+
+
+def test_an_answer_that_does_not_come_in_time_is_told_as_that() -> None:
+    actor = Told()
+    with serving(actor, warm_up=False) as server, PolicyClient(server.url, answer_s=0.3) as client:
+        actor.open.clear()
+        with pytest.raises(LehrlingError, match=r"has not answered within 0\.3 s"):
+            client.infer(observation())
+        actor.open.set()
 
 
 def test_a_connection_that_is_closed_says_so_to_whoever_asks() -> None:

@@ -26,14 +26,22 @@ class PolicyClient:
     """
 
     def __init__(
-        self, url: str, *, key: str | None = None, certificate: Path | None = None, timeout_s: float = 60.0
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        certificate: Path | None = None,
+        timeout_s: float = 60.0,
+        answer_s: float | None = None,
     ) -> None:
         """Connect; `certificate`, if given, is trusted instead of what the machine trusts.
+
+        Connecting may take `timeout_s`, and so may each answer where there is no `answer_s` of its own.
 
         Raises:
             InputError: nobody answers there, or nobody who is trusted, or the key is refused.
         """
-        self._timeout_s = timeout_s
+        self._answer_s = timeout_s if answer_s is None else answer_s
         context = _trusting(certificate) if url.startswith("wss:") else None
         headers = {"Authorization": f"Api-Key {key}"} if key else {}
         try:
@@ -68,8 +76,10 @@ class PolicyClient:
             LehrlingError: the server refused the request, or went away.
         """
         try:
-            answer = self._connection.exchange(pack(observation), self._timeout_s)
-        except (OSError, TimeoutError, WebSocketException) as error:
+            answer = self._connection.exchange(pack(observation), self._answer_s)
+        except TimeoutError as error:
+            raise LehrlingError(f"The policy server has not answered within {self._answer_s:g} s.") from error
+        except (OSError, WebSocketException) as error:
             raise LehrlingError(f"The policy server went away ({type(error).__name__}).") from error
         if isinstance(answer, str):
             raise LehrlingError(f"The policy server refused: {answer}")

@@ -16,7 +16,7 @@ from lehrling.deploy.action_rows import ActionRows
 from lehrling.deploy.cycle import Recipe, Trace
 from lehrling.deploy.guard_events import Cause
 from lehrling.deploy.guard_link import GuardLink
-from lehrling.deploy.inference import Question, Reply
+from lehrling.deploy.inference import ANSWER_S, Question, Reply
 from lehrling.deploy.intervention import Intervention
 from lehrling.deploy.observer import Observer, request
 from lehrling.deploy.policy_facts import PolicyFacts
@@ -112,6 +112,7 @@ class Execution:
         self._seen_ns, self._failures, self._id = self.began_ns, 0, means.ids()
         self._far = means.link.guard.axes.lengths(lambda unit: FROZEN.get(unit, np.inf))
         self._shown: dict[str, NDArray[np.float64]] = {}
+        self._waits_ns: int | None = None
         self._positions, self._behind, self._asked_behind = deque([(self.began_ns, 0.0)]), 0.0, 0.0
 
     def tick(self, now_ns: int, wall_ns: int, passed_ns: float, *, permitted: bool) -> None:
@@ -134,6 +135,9 @@ class Execution:
             return
         if self.by_hand:
             self._go_on(now_ns)
+        if self._waits_ns is not None and now_ns - self._waits_ns > ANSWER_S * 1e9:
+            self.means.fail(2, f"The policy server has not answered within {ANSWER_S:g} s.")
+            return
         runner = self._runner
         self.position = min(self.position + passed_ns / self._period_ns, float(max(runner.end, runner.step)))
         runner.advance(int(self.position))
@@ -164,7 +168,7 @@ class Execution:
         self.by_hand = False
         self.means.link.guard.drop()
         self._runner.reset()
-        self.position, self._id, self._seen_ns = 0.0, self.means.ids(), now_ns
+        self.position, self._id, self._seen_ns, self._waits_ns = 0.0, self.means.ids(), now_ns, None
         self._positions, self._behind = deque([(now_ns, 0.0)]), 0.0
 
     def _remember(self, now_ns: int) -> None:
@@ -197,12 +201,14 @@ class Execution:
             inference_delay=ask.delay + math.ceil(self._asked_behind),
             **more,
         )
+        self._waits_ns = now_ns
         means.inference.ask(Question(self._id, ask.step, now_ns - means.eyes.latency_ns, content))
 
     def take(self, reply: Reply, now_ns: int) -> None:
         """Play a chunk that came, unless what it answers to is over."""
         if self.result is not None or self.by_hand or reply.question.cycle != self._id:
             return
+        self._waits_ns = None
         if reply.actions is None:
             self._runner.give_up()
             self._failures += 1

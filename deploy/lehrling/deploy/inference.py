@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from lehrling.datasets.errors import LehrlingError
 
-AGAIN_S, WATCH_S = 0.5, 0.05
+AGAIN_S, WATCH_S, ANSWER_S = 0.5, 0.05, 5.0
+"""Until the next try to connect; between looks at the connection; until a question that is not answered is given up."""
 
 
 @dataclass(frozen=True)
