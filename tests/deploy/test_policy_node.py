@@ -111,6 +111,11 @@ def test_a_supervisor_makes_the_transitions(server: str, tmp_path: Path) -> None
         peer.spin_until(lambda: change(peer, Transition.TRANSITION_CLEANUP))
         assert change(peer, Transition.TRANSITION_CONFIGURE)
         assert process.poll() is None
+        assert change(peer, Transition.TRANSITION_INACTIVE_SHUTDOWN)
+        assert process.wait(30) == 0
+    with node(tmp_path, server, "--managed") as process, caller() as peer:
+        assert change(peer, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+        assert process.wait(30) == 0
 
 
 def test_an_operators_device_takes_over_and_what_it_did_is_an_episode(server: str, tmp_path: Path) -> None:

@@ -73,8 +73,12 @@ class PolicyDrive:
         streams = list(dict.fromkeys(part.stream for part in view.action))
         self.link = GuardLink.of(embodiment, config, streams=streams, cameras=facts.view.cameras)
         self.guard, self.facts = self.link.guard, facts
-        eyes, hands = Observer(embodiment, facts.view), Intervention(self.link, interventions)
-        rows, ids = ActionRows(view, self.link.layout), count(1)
+        try:
+            eyes, hands = Observer(embodiment, facts.view), Intervention(self.link, interventions)
+            rows, ids = ActionRows(view, self.link.layout), count(1)
+        except BaseException:
+            self.guard.close()
+            raise
         self._means = Means(self.link, rows, eyes, hands, inference, facts, self._audited, self.fail, lambda: next(ids))
         self._tell, self._settled = tell, settled
         self._recipe: Recipe | None = None

@@ -286,7 +286,6 @@ class PolicyNode(Node):  # type: ignore[misc]
         """Let go of the robot; a second call does nothing."""
         loop, self.loop = self.loop, None
         made, self._made = self._made, []
-        self.leaving = False
         if loop is not None:
             loop.close()
         writer, self._writer = self._writer, None
@@ -326,7 +325,7 @@ def main(arguments: list[str] | None = None) -> int:
         with signals() as stopped:
             if not managed:
                 node.begin()
-            while not stopped() and (managed or node.loop is not None):
+            while not (stopped() or node.leaving) and (managed or node.loop is not None):
                 if node.loop is None:
                     executor.spin_once(timeout_sec=SPIN_S)
                 else:

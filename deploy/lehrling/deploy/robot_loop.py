@@ -7,14 +7,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from lehrling.datasets import messages
+from lehrling.datasets.embodiment import Embodiment
 from lehrling.datasets.errors import DamageError, InputError, LehrlingError
 from lehrling.deploy.black_box import BlackBox
 from lehrling.deploy.client import PolicyClient
@@ -22,7 +24,7 @@ from lehrling.deploy.corrections import Corrections
 from lehrling.deploy.cycle import Recipe
 from lehrling.deploy.execution import Execution
 from lehrling.deploy.guard_events import Command
-from lehrling.deploy.inference import Inference
+from lehrling.deploy.inference import ANSWER_S, Inference
 from lehrling.deploy.policy_drive import QUIET, SWITCH, PolicyDrive, Tell, first_facts
 from lehrling.deploy.ros_drive import Drive, control_loop
 from lehrling.deploy.run_config import RunConfig
@@ -75,17 +77,23 @@ class RobotLoop:
         self.config, self._say = config, say
         robot = config.robot()
         key = config.key()
-        self._inference = Inference(lambda: PolicyClient(config.server, key=key, certificate=config.certificate))
-        try:
+        connect = partial(PolicyClient, config.server, key=key, certificate=config.certificate, answer_s=ANSWER_S + 1)
+        self._inference = Inference(connect)
+        with ExitStack() as made:
+            made.callback(self._inference.close)
             if not self._inference.wait(config.connect_s):
                 raise InputError(self._inference.problem)
             self.recipes = _named(recipes, self._inference.hello)
             facts = first_facts(self._inference.hello, self.recipes)
             limits = config.limits(robot)
             self.drive = PolicyDrive(robot, facts, self._inference, limits, tell, settled, config.interventions)
-        except LehrlingError:
-            self._inference.close()
-            raise
+            made.callback(self.drive.guard.close)
+            self._lay_out(robot)
+            made.pop_all()
+
+    def _lay_out(self, robot: Embodiment) -> None:
+        """Make what is around the drive."""
+        config, say = self.config, self._say
         if config.enable_topic:
             self.drive.require(SWITCH)
         self._flags = {topic: name for name, topic in self._flag_topics().items()}
