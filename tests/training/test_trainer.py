@@ -148,6 +148,15 @@ def test_a_finished_output_is_never_trained_over(trained: TrainConfig) -> None:
         train(trained)
 
 
+def test_resuming_a_finished_run_keeps_what_it_cost(trained: TrainConfig) -> None:
+    before = json.loads((trained.output / "result.json").read_text(encoding="utf-8"))
+    again = train(trained, resume=True)
+    assert again.steps == before["steps"]
+    assert before["seconds"] - 1 <= again.seconds < before["seconds"] + 60
+    assert again.samples_per_s == pytest.approx(again.steps * trained.batch / again.seconds, abs=0.01)
+    assert read_description(trained.output / "policy").provenance["cost"]["seconds"] == again.seconds
+
+
 def test_resuming_a_run_of_another_configuration_is_refused(trained: TrainConfig) -> None:
     other = trained.model_copy(update={"lora": trained.lora.model_copy(update={"rank": 4, "dora": True}), "steps": 20})
     with pytest.raises(InputError, match="of another configuration"):

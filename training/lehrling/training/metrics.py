@@ -25,7 +25,11 @@ def read_metrics(path: Path) -> list[Row]:
 
 
 class Metrics:
-    """Writes metrics.jsonl and TensorBoard events; starts after `resumed_step`."""
+    """Writes metrics.jsonl and TensorBoard events; starts after `resumed_step`.
+
+    Attributes:
+        spent_s: seconds that the steps until then took; 0 where they are not told.
+    """
 
     def __init__(self, folder: Path, resumed_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -34,6 +38,7 @@ class Metrics:
         path = folder / "metrics.jsonl"
         kept = [row for row in read_metrics(path) if row["step"] <= resumed_step]
         write_durably(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        self.spent_s = kept[-1].get("seconds", 0.0) if kept and kept[-1]["step"] == resumed_step else 0.0
         self._file = path.open("a", encoding="utf-8")
         self._board: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
 

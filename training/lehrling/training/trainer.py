@@ -110,12 +110,16 @@ def train(config: TrainConfig, *, resume: bool = False, progress: Progress | Non
     if run.step == 0:
         _save(run, initial, run.average, {"steps": 0})
     metrics, begun, started = Metrics(config.output, run.step), time.perf_counter(), run.step
+
+    def spent_s() -> float:
+        return metrics.spent_s + time.perf_counter() - begun
+
     try:
         while run.step < config.steps:
             loss = train_step(run, next(run.batches))
             rate = (run.step - started) * config.batch / (time.perf_counter() - begun)
-            row = {"step": run.step, "loss": loss, "lr": run.optimizer.param_groups[0]["lr"], "samples_per_s": rate}
-            metrics.write(row)
+            facts = {"lr": run.optimizer.param_groups[0]["lr"], "samples_per_s": rate, "seconds": spent_s()}
+            metrics.write({"step": run.step, "loss": loss, **facts})
             if run.step % config.checkpoint_every == 0 or run.step == config.steps:
                 checkpoint.write(run.folder, snapshot_of(run), config.checkpoints_kept)
             if progress is not None:
@@ -123,7 +127,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: Progress | Non
     finally:
         run.batches.close()
         metrics.close()
-    return _finish(run, policy, initial, time.perf_counter() - begun, started)
+    return _finish(run, policy, initial, spent_s(), 0 if metrics.spent_s else started)
 
 
 def _enter(config: TrainConfig, resume: bool) -> None:
