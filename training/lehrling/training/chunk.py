@@ -24,7 +24,8 @@ class Ask:
     """What to ask a policy for.
 
     Attributes:
-        step: the step that the observation is of; the chunk's first action is for it.
+        step: the step that the observation is of; the chunk's first action is for it. Where a view declares latency, the
+            observation is of so much before it is made, and the actions of that time have passed.
         tail: (n, A) what will be executed from that step on if no chunk comes; for policies that continue it (real-time
             chunking, arXiv 2506.07339).
         delay: steps that will pass until the chunk is there, judged by those before.
