@@ -113,6 +113,7 @@ class Batcher:
         return batch
 
     def _infer(self, batch: list[_Waiting]) -> None:
+        """Fulfil the futures of a batch; where it fails as a whole, each by itself, so that one request spoils no other."""
         if not batch:
             return
         began = time.perf_counter()
@@ -121,8 +122,11 @@ class Batcher:
             if len(actions) != len(batch) or not np.isfinite(actions).all():
                 raise LehrlingError("The policy gave actions that are not finite, or too few; nothing was sent.")
         except Exception as error:  # noqa: BLE001 — whatever fails, those who wait are told
-            for waiting in batch:
-                waiting.future.set_exception(error)
+            if len(batch) == 1:
+                batch[0].future.set_exception(error)
+            else:
+                for waiting in batch:
+                    self._infer([waiting])
             return
         took = time.perf_counter() - began
         if self._seen is not None:
