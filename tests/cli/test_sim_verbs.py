@@ -23,7 +23,8 @@ def test_generate_adds_only_what_is_missing(lehrling: Command, cell: Path) -> No
     command = ("sim", "generate", cell, "--task", "kitting", "--episodes", 4, "--json")
     kept = [f"kitting-arm6-{k:08d}" for k in range(3)]
     made = ["kitting-arm6-00000003"]
-    assert lehrling(*command).data == {"dataset": str(cell), "made": made, "kept": kept, "successes": 1}
+    facts = {"dataset": str(cell), "made": made, "kept": kept, "gone": {}, "successes": 1}
+    assert lehrling(*command).data == facts
     manifest = (cell / "manifest.jsonl").read_bytes()
     again = lehrling(*command).data
     assert (again["made"], again["kept"], again["successes"]) == ([], [*kept, *made], 0)
@@ -38,10 +39,33 @@ def test_the_installed_script_generates_the_same_episode_and_prints_json_alone(m
     assert first.content_hash == again.content_hash
 
 
-def test_a_purged_seed_is_not_made_again(lehrling: Command, cell: Path) -> None:
-    assert lehrling("edit", "purge", cell, "kitting-arm6-00000001", "--yes").code == 0
-    facts = lehrling("sim", "generate", cell, "--task", "kitting", "--episodes", 3, "--json").data
-    assert (facts["made"], len(facts["kept"])) == ([], 3)
+def test_seeds_that_are_gone_are_named_and_not_made_again(lehrling: Command, cell: Path) -> None:
+    names = [f"kitting-arm6-{k:08d}" for k in range(3)]
+    next((cell / "episodes" / names[0]).rglob("c/0/0")).unlink()
+    assert lehrling("repair", cell).code == 3
+    assert lehrling("edit", "delete", cell, names[1]).code == 0
+    assert lehrling("edit", "purge", cell, names[2], "--yes").code == 0
+    command = ("sim", "generate", cell, "--task", "kitting", "--episodes", 3)
+    seen = lehrling(*command, "--json")
+    assert (seen.code, seen.data["made"], seen.data["kept"]) == (3, [], [])
+    assert seen.data["gone"] == dict(zip(names, ("quarantined", "deleted", "purged"), strict=True))
+    told = lehrling(*command).err
+    assert f"{names[0]} is quarantined" in told
+    assert "--seed" in told
+    assert lehrling("edit", "restore", cell, names[1]).code == 0
+    assert lehrling(*command, "--json").data["kept"] == [names[1]]
+
+
+def test_a_seed_whose_episode_was_cut_is_kept(lehrling: Command, cell: Path) -> None:
+    assert lehrling("edit", "trim", cell, "kitting-arm6-00000001", "--from", 0.5).code == 0
+    seen = lehrling("sim", "generate", cell, "--task", "kitting", "--episodes", 3, "--json")
+    assert (seen.code, seen.data["made"], len(seen.data["kept"])) == (0, [], 3)
+
+
+def test_a_seed_that_is_there_at_another_size_is_refused(lehrling: Command, cell: Path) -> None:
+    command = ("sim", "generate", cell, "--task", "kitting", "--episodes", 4, "--size", 64)
+    assert lehrling(*command).refused("kitting-arm6-00000000", "64 px", "--size")
+    assert len(Dataset.open(cell).records) == 3
 
 
 def test_unknown_tasks_and_robots_are_refused_before_anything_is_made(lehrling: Command, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lehrling.cli import sim_serve_verbs
-from lehrling.cli.output import Json, print_json, progress, say, show
+from lehrling.cli.output import LOSS, Json, print_json, progress, say, show
 
 sim = typer.Typer(help="Simulate: tasks and demonstrations.", no_args_is_help=True)
 
@@ -42,17 +42,28 @@ def generate_(
     size: Annotated[int, typer.Option("--size", min=16, max=1024, help="Camera images, pixels.")] = 96,
     json_: Json = False,
 ) -> None:
-    """Let the scripted expert demonstrate; seeds that are there already are kept."""
+    """Let the scripted expert demonstrate; seeds that are there already are kept.
+
+    Exit code 3 says that some were quarantined, deleted or purged; they are not made again.
+    """
     from lehrling.sim.generate import generate
 
     with progress("demonstrations") as update:
         seeds = range(seed, seed + episodes)
         report = generate(dataset, task, robot, seeds, workers=workers, image_px=size, progress=update)
     if json_:
-        facts = {"made": list(report.made), "kept": list(report.kept), "successes": report.successes}
-        print_json({"dataset": str(dataset), **facts})
+        facts = {"made": list(report.made), "kept": list(report.kept), "gone": dict(report.gone)}
+        print_json({"dataset": str(dataset), **facts, "successes": report.successes})
     else:
         say(f"{len(report.made)} new episodes ({report.successes} successful), {len(report.kept)} kept, in {dataset}")
+    if report.gone:
+        for name, status in report.gone.items():
+            say(f"  {name} is {status}")
+        say(
+            f"{len(report.gone)} are gone and not made again; take further seeds with --seed instead, "
+            "or bring deleted ones back with `lehrling edit restore`."
+        )
+        raise typer.Exit(LOSS)
 
 
 def register(app: typer.Typer) -> None:
