@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import subprocess
 import sys
+
+import pytest
+
+from lehrling.cli.output import print_json
 
 PROGRAM = """
 import os, sys
@@ -30,3 +36,10 @@ def test_a_verb_goes_on_when_nobody_reads_what_it_says() -> None:
     os.close(written)
     assert (os.read(read, 100), process.returncode) == (b"done", 7)
     os.close(read)
+
+
+def test_what_is_no_number_is_null_in_json(capfd: pytest.CaptureFixture[str]) -> None:
+    print_json({"loss": math.nan, "range": (-math.inf, 1.5, math.inf), "rows": [{"x": math.nan}], "n": 3})
+    text = capfd.readouterr().out
+    assert "NaN" not in text
+    assert json.loads(text) == {"loss": None, "range": [None, 1.5, None], "rows": [{"x": None}], "n": 3}

@@ -42,8 +42,21 @@ def _give_up(stream: TextIO) -> None:
 
 
 def print_json(data: object) -> None:
-    """Print one JSON document on stdout."""
-    _print(json.dumps(data, indent=1) + "\n")
+    """Print one JSON document on stdout; numbers that JSON has no word for (NaN, infinities) become null."""
+    try:
+        text = json.dumps(data, indent=1, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(json.loads(json.dumps(data))), indent=1, allow_nan=False)
+    _print(text + "\n")
+
+
+def _finite(data: Any) -> Any:
+    """Return JSON data with None in place of what is no number."""
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def say(text: str) -> None:
