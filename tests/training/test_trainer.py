@@ -143,6 +143,21 @@ def test_a_run_killed_and_resumed_gives_the_same_losses_step_by_step(config: Tra
         assert (broken.output / "policy" / name).read_bytes() == (whole.output / "policy" / name).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("decay", "every", "told"), [(0.01, 2, "at step 2: loss "), (1e10, 1, "at step 1: .* is not finite")]
+)
+def test_a_run_that_diverges_ends_and_saves_nothing_of_it(
+    config: TrainConfig, decay: float, every: int, told: str
+) -> None:
+    rates = {part: getattr(config, part).model_copy(update={"rate": 1e30}) for part in ("lora", "head")}
+    each = {"steps": 3, "checkpoint_every": every, "weight_decay": decay}
+    with pytest.raises(InputError, match=rf"diverged {told}.* Lower lora\.rate and head\.rate"):
+        train(config.model_copy(update=each | rates))
+    assert np.isfinite(losses(config)).all()
+    assert not list(config.output.glob("checkpoints/*"))
+    assert not (config.output / "policy").exists()
+
+
 def test_a_finished_output_is_never_trained_over(trained: TrainConfig) -> None:
     with pytest.raises(InputError, match="holds a run already"):
         train(trained)

@@ -62,6 +62,9 @@ def train_step(run: Run, batch: Batch) -> float:
     """Take one optimizer step; return the loss before it.
 
     Noise is drawn where the batch was made, so that a seed gives the same on every device.
+
+    Raises:
+        InputError: loss or gradient is not finite; nothing was changed.
     """
     factor = learning_rate_factor(run.step, run.config)
     for group in run.optimizer.param_groups:
@@ -74,13 +77,34 @@ def train_step(run: Run, batch: Batch) -> float:
     loss = masked_l1(predicted.float(), batch.actions, batch.mask)
     run.optimizer.zero_grad()
     run.accelerator.backward(loss)
-    nn.utils.clip_grad_norm_(run.trained.values(), run.config.clip_norm)
+    norm = nn.utils.clip_grad_norm_(run.trained.values(), run.config.clip_norm)
+    if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+        raise _diverged(run.step + 1, f"loss {float(loss.detach()):g}, gradient norm {float(norm):g}")
     run.optimizer.step()
     run.step += 1
     with torch.no_grad():
         for name, parameter in run.trained.items():
             run.average[name].lerp_(parameter, 1 - min(run.config.ema, run.step / (run.step + 10)))
     return float(loss.detach())
+
+
+def _diverged(step: int, found: str) -> InputError:
+    return InputError(
+        f"Training diverged at step {step}: {found}. Lower lora.rate and head.rate and train into another output directory; "
+        "the checkpoints before stay."
+    )
+
+
+def _checkpoint(run: Run) -> None:
+    """Write a checkpoint.
+
+    Raises:
+        InputError: a parameter is not finite; nothing was written.
+    """
+    for name, parameter in run.trained.items():
+        if not bool(torch.isfinite(parameter).all() & torch.isfinite(run.average[name]).all()):
+            raise _diverged(run.step, f"{name} is not finite")
+    checkpoint.write(run.folder, snapshot_of(run), run.config.checkpoints_kept)
 
 
 def _save(run: Run, directory: Path, weights: dict[str, Tensor], cost: dict[str, Any]) -> None:
@@ -100,7 +124,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: Progress | Non
 
     Raises:
         InputError: the output holds a run already and `resume` is not set, or one of another configuration and it is, or
-            the view does not fit.
+            the view does not fit, or training diverges.
         DamageError: the newest checkpoint cannot be read.
         StorageError: the disk is full or failed; the newest checkpoint stays.
     """
@@ -121,7 +145,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: Progress | Non
             facts = {"lr": run.optimizer.param_groups[0]["lr"], "samples_per_s": rate, "seconds": spent_s()}
             metrics.write({"step": run.step, "loss": loss, **facts})
             if run.step % config.checkpoint_every == 0 or run.step == config.steps:
-                checkpoint.write(run.folder, snapshot_of(run), config.checkpoints_kept)
+                _checkpoint(run)
             if progress is not None:
                 progress("training", run.step, config.steps, loss)
     finally:
