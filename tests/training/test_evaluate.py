@@ -8,6 +8,7 @@ import shutil
 import xml.dom.minidom
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from lehrling.training.evaluate import EvaluationPlan, EvaluationReport, evaluat
 from lehrling.training.export_merged import export_merged
 from lehrling.training.export_onnx import export_onnx
 from lehrling.training.junit import junit_xml
+from lehrling.training.policies import open_policy
 from lehrling.training.statistics import SuccessRate
 from lehrling.training.trainer import train
 
@@ -121,6 +123,35 @@ def test_a_policy_of_other_cameras_or_another_rate_is_refused(
     (policy / "policy.json").write_text(json.dumps(description | change), encoding="utf-8")
     with pytest.raises(ContractError, match=told):
         evaluate(dataclasses.replace(plan, policy=policy))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rate_hz": 20.0}, "but the baseline gives 20"),
+        ({"state_names": ["a"]}, "The baseline expects the state a, but"),
+        ({"image_px": 64}, "a baseline that sees images of 96 px, as the policy does, got 64"),
+    ],
+)
+def test_a_baseline_that_does_not_fit_is_refused_before_the_rollouts(
+    plan: EvaluationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, object], told: str
+) -> None:
+    tuned = open_policy(plan.policy)
+    other = SimpleNamespace(spec=dataclasses.replace(tuned.spec, **change))  # type: ignore[arg-type]
+    opened = {plan.policy: tuned, tmp_path: other}
+    monkeypatch.setattr("lehrling.training.policies.open_policy", opened.__getitem__)
+    monkeypatch.setattr("lehrling.training.policies.demonstrations_of", lambda _folder: [])
+    with pytest.raises(ContractError, match=told):
+        evaluate(dataclasses.replace(plan, baseline=tmp_path))
+
+
+def test_seeds_of_the_baselines_demonstrations_are_refused(plan: EvaluationPlan, tmp_path: Path) -> None:
+    policy = shutil.copytree(plan.policy, tmp_path / "policy")
+    description = json.loads((policy / "policy.json").read_text(encoding="utf-8"))
+    description["provenance"]["episodes"] = []
+    (policy / "policy.json").write_text(json.dumps(description), encoding="utf-8")
+    with pytest.raises(InputError, match="2 were, such as 2 for the baseline"):
+        evaluate(dataclasses.replace(plan, policy=policy, baseline=plan.policy, seeds=(2, 3, 4)))
 
 
 def test_unusable_plans_are_refused(plan: EvaluationPlan) -> None:

@@ -20,7 +20,7 @@ from lehrling.training.workers import worker_context
 
 if TYPE_CHECKING:
     from lehrling.sim.env import TaskEnv
-    from lehrling.training.protocol import Policy
+    from lehrling.training.protocol import Policy, PolicySpec
 
 Progress = Callable[[int, int], None]
 Job = tuple[Actor, int]
@@ -52,6 +52,12 @@ class EvaluationPlan:
     def actors(self) -> tuple[Actor, ...]:
         """Who acts, in the order of the report."""
         return tuple(a for a in ACTORS if a != "untrained" or self.baseline is not None)
+
+    @property
+    def folders(self) -> dict[Actor, Path]:
+        """Where the policies lie that act."""
+        wanted: dict[Actor, Path | None] = {"tuned": self.policy, "untrained": self.baseline}
+        return {actor: path for actor, path in wanted.items() if path is not None}
 
 
 @dataclass(frozen=True)
@@ -105,8 +111,7 @@ _stage: _Stage | None = None
 def _load(plan: EvaluationPlan) -> dict[Actor, Policy]:
     from lehrling.training.policies import open_policy
 
-    wanted: dict[Actor, Path | None] = {"tuned": plan.policy, "untrained": plan.baseline}
-    return {actor: open_policy(path) for actor, path in wanted.items() if path is not None}
+    return {actor: open_policy(path) for actor, path in plan.folders.items()}
 
 
 def _stage_for(plan: EvaluationPlan, policies: dict[Actor, Policy]) -> _Stage:
@@ -115,51 +120,66 @@ def _stage_for(plan: EvaluationPlan, policies: dict[Actor, Policy]) -> _Stage:
     return _Stage(TaskEnv(plan.task, plan.robot, policies["tuned"].spec.image_px), policies, plan.execute)
 
 
-def _check(plan: EvaluationPlan, policy: Policy) -> None:
-    """Refuse a policy whose observations, actions or rate are not this robot's."""
-    from lehrling.sim.env import CAMERAS, POLICY_HZ
-    from lehrling.sim.robots import robot_named
+def _check(plan: EvaluationPlan, policies: dict[Actor, Policy]) -> None:
+    """Refuse policies whose observations, actions or rate are not this robot's, or that were trained on these seeds."""
     from lehrling.sim.tasks import task_named
 
     task_named(plan.task)
-    names = tuple(f"joint_position.{joint}" for joint in robot_named(plan.robot).joint_names)
-    if not set(policy.spec.cameras) <= set(CAMERAS):
+    for actor, path in plan.folders.items():
+        who = "policy" if actor == "tuned" else "baseline"
+        _check_contract(plan, policies[actor].spec, who)
+        _check_held_out(plan, path, who)
+    sizes = {policy.spec.image_px for policy in policies.values()}
+    if len(sizes) > 1:
         raise ContractError(
-            f"The simulator has the cameras {', '.join(CAMERAS)}, but the policy looks through "
-            f"{', '.join(policy.spec.cameras)}; build the view with these cameras and train again."
+            f"Expected a baseline that sees images of {policies['tuned'].spec.image_px} px, as the policy does, got "
+            f"{policies['untrained'].spec.image_px}; name one of the same view with --baseline."
         )
-    if policy.spec.rate_hz != POLICY_HZ:
+
+
+def _check_contract(plan: EvaluationPlan, spec: PolicySpec, who: str) -> None:
+    """Refuse a policy whose observations, actions or rate are not this robot's."""
+    from lehrling.sim.env import CAMERAS, POLICY_HZ
+    from lehrling.sim.robots import robot_named
+
+    names = tuple(f"joint_position.{joint}" for joint in robot_named(plan.robot).joint_names)
+    if not set(spec.cameras) <= set(CAMERAS):
         raise ContractError(
-            f"The simulator takes {POLICY_HZ} actions a second, but the policy gives {policy.spec.rate_hz:g}; build the "
+            f"The simulator has the cameras {', '.join(CAMERAS)}, but the {who} looks through "
+            f"{', '.join(spec.cameras)}; build the view with these cameras and train again."
+        )
+    if spec.rate_hz != POLICY_HZ:
+        raise ContractError(
+            f"The simulator takes {POLICY_HZ} actions a second, but the {who} gives {spec.rate_hz:g}; build the "
             f"view with --rate {POLICY_HZ} and train again."
         )
-    if tuple(policy.spec.action_names) != ACTIONS:
+    if tuple(spec.action_names) != ACTIONS:
         raise ContractError(
-            f"The simulator takes the actions {', '.join(ACTIONS)}, but the policy gives "
-            f"{', '.join(policy.spec.action_names)}; build the view with these action fields and train again."
+            f"The simulator takes the actions {', '.join(ACTIONS)}, but the {who} gives "
+            f"{', '.join(spec.action_names)}; build the view with these action fields and train again."
         )
-    if tuple(policy.spec.state_names) != names:
+    if tuple(spec.state_names) != names:
         raise ContractError(
-            f"The policy expects the state {', '.join(policy.spec.state_names)}, but robot {plan.robot!r} gives "
+            f"The {who} expects the state {', '.join(spec.state_names)}, but robot {plan.robot!r} gives "
             f"{', '.join(names)}; evaluate it on the robot that it was trained for."
         )
-    if not 1 <= plan.execute <= policy.spec.chunk:
-        raise InputError(f"Expected execute from 1 to the chunk length {policy.spec.chunk}, got {plan.execute}.")
+    if not 1 <= plan.execute <= spec.chunk:
+        raise InputError(f"Expected execute from 1 to the {who}'s chunk length {spec.chunk}, got {plan.execute}.")
 
 
-def _check_held_out(plan: EvaluationPlan) -> None:
-    """Refuse seeds that the policy was trained on."""
+def _check_held_out(plan: EvaluationPlan, folder: Path, who: str) -> None:
+    """Refuse seeds that a policy was trained on."""
     from lehrling.sim.record import episode_id
     from lehrling.training.policies import demonstrations_of
 
     used = {
-        name.partition(".")[0] for name in demonstrations_of(plan.policy)
+        name.partition(".")[0] for name in demonstrations_of(folder)
     }  # a trimmed or split episode is named after its seed's, `.t1`
     both = [seed for seed in plan.seeds if episode_id(plan.task, plan.robot, seed) in used]
     if both:
         raise InputError(
-            f"Expected evaluation seeds never used for demonstrations, but {len(both)} were, such as {both[0]}; "
-            "choose other seeds with --seed."
+            f"Expected evaluation seeds never used for demonstrations, but {len(both)} were, such as {both[0]} for the "
+            f"{who}; choose other seeds with --seed."
         )
 
 
@@ -219,14 +239,13 @@ def evaluate(plan: EvaluationPlan, *, progress: Progress | None = None) -> Evalu
     One worker is this process.
 
     Raises:
-        InputError: unknown task or robot, no seeds, seeds of the policy's own demonstrations, or `execute` beyond the chunk.
-        ContractError: the policy is another robot's.
+        InputError: unknown task or robot, no seeds, seeds of a policy's own demonstrations, or `execute` beyond a chunk.
+        ContractError: a policy is another robot's, or the baseline another view's.
     """
     if not plan.seeds or plan.workers < 1:
         raise InputError(f"Expected at least one seed and one worker, got {len(plan.seeds)} and {plan.workers}.")
     policies = _load(plan)
-    _check(plan, policies["tuned"])
-    _check_held_out(plan)
+    _check(plan, policies)
     jobs: list[Job] = [(actor, seed) for seed in plan.seeds for actor in plan.actors]
     rollouts = _rollouts_here(plan, policies, jobs) if plan.workers == 1 else _rollouts_by_workers(plan, jobs)
     done: dict[Job, Rollout] = {}
