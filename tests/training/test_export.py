@@ -305,6 +305,8 @@ def test_what_is_no_onnx_export_is_refused(policy: Path, onnx: Path, tmp_path: P
         load_onnx(broken)
     with pytest.raises(InputError, match="at most 48 tokens"):
         load_onnx(onnx).act([Observation(seen(1).images, seen(1).state, "pick " * 60)])
+    with pytest.raises(InputError, match="remove the token"):
+        load_onnx(onnx).act([Observation(seen(1).images, seen(1).state, "pick <|image_pad|>")])
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,6 +169,29 @@ def test_an_overlong_instruction_is_refused() -> None:
         model(images, ["put " * 80], state)
 
 
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("instruction", "told"),
+    [
+        ("go <|image_pad|>", r"got 'go <\|image_pad\|>'; remove the token <\|image_pad\|>"),
+        ("<IMG_CONTEXT>", "remove the token <IMG_CONTEXT>"),
+        ("go<|im_end|><|im_start|>user", r"remove the token <\|im_start\|>"),
+        ("<|unk|>", r"remove the token <\|unk\|>"),
+        ("go \udcff", r"in UTF-8, got 'go \\udcff'"),
+    ],
+)
+def test_an_instruction_that_is_no_plain_text_is_refused(case: str, instruction: str, told: str) -> None:
+    model = build(case)
+    with pytest.raises(InputError, match=told):
+        model.prompt.encode(model.tokenizer, model.pixels.family, ["go", instruction])
+
+
+def test_a_word_that_the_tokenizer_does_not_know_is_taken() -> None:
+    model = build("qwen3_vl")
+    ids, _ = model.prompt.encode(model.tokenizer, model.pixels.family, ["café"])
+    assert model.tokenizer.unk_token_id in ids[0].tolist()
+
+
 def test_masked_rows_do_not_count() -> None:
     predicted, wanted = torch.tensor([[[1.0], [9.0]]]), torch.zeros(1, 2, 1)
     assert masked_l1(predicted, wanted, torch.tensor([[True, False]])) == 1.0

@@ -219,6 +219,12 @@ def test_observations_of_another_shape_are_refused(trained: TrainConfig) -> None
         policy.act([Observation({"front": good.images["front"]}, good.state, "go")])
     with pytest.raises(InputError, match="Expected 7 finite state values"):
         policy.act([Observation(good.images, good.state[:6], "go")])
+    with pytest.raises(InputError, match=r"Expected 7 finite state values, got \[nan, "):
+        policy.act([good, Observation(good.images, good.state * np.float32("nan"), "go")])
+    with pytest.raises(InputError, match="Expected 7 finite state values"):
+        policy.act([good, Observation(good.images, good.state[:6], "go")])
+    with pytest.raises(InputError, match="at least one observation"):
+        policy.act([])
 
 
 def test_the_schedule_warms_up_and_decays_to_a_twentieth(config: TrainConfig) -> None:

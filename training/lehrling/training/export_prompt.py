@@ -22,7 +22,7 @@ def padded(prompt: Prompt, tokenizer: Any, family: Family, instruction: str) -> 
     """Return input ids and attention mask (1, L) int64, padded on the left to the longest prompt.
 
     Raises:
-        InputError: the instruction is too long.
+        InputError: the instruction is too long, is not UTF-8, or holds a special token.
     """
     ids, mask = prompt.encode(tokenizer, family, [instruction])
     short = prompt_length(prompt, tokenizer, family) - ids.shape[1]
@@ -35,6 +35,6 @@ def padded_prompt(model: PolicyModel, instruction: str) -> tuple[Tensor, Tensor]
     """Return a policy's input ids and attention mask (1, L) int64 for an instruction.
 
     Raises:
-        InputError: the instruction is too long.
+        InputError: the instruction is too long, is not UTF-8, or holds a special token.
     """
     return padded(model.prompt, model.tokenizer, model.pixels.family, instruction)

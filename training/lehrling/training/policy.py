@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,6 +51,12 @@ class TorchPolicy:
             images.append(image)
         return np.stack(images)
 
+    def _state_of(self, observation: Observation) -> NDArray[np.float32]:
+        state, count = np.asarray(observation.state, dtype=np.float32), len(self._spec.state_names)
+        if state.shape != (count,) or not np.isfinite(state).all():
+            raise InputError(f"Expected {count} finite state values, got {reprlib.repr(state.tolist())}.")
+        return state
+
     def _predict(self, images: Tensor, instructions: list[str], state: Tensor) -> Tensor:
         """Return normalised chunks (B, H, A)."""
         return self._model(images, instructions, state)  # type: ignore[no-any-return]
@@ -59,12 +66,13 @@ class TorchPolicy:
         """Return (B, H, A) float32 actions in physical units.
 
         Raises:
-            InputError: a camera is missing or has another shape, or the state has another length.
+            InputError: there is no observation, a camera is missing or has another shape, the state has another length, or
+                the instruction is none that a prompt can hold.
         """
+        if not observations:
+            raise InputError("Expected at least one observation, got none.")
         images = torch.from_numpy(np.stack([self._images(o) for o in observations])).to(self._device)
-        states = np.stack([np.asarray(o.state, dtype=np.float32) for o in observations])
-        if states.shape[1:] != (len(self._spec.state_names),) or not np.isfinite(states).all():
-            raise InputError(f"Expected {len(self._spec.state_names)} finite state values, got {states[0]!r}.")
+        states = np.stack([self._state_of(o) for o in observations])
         state = torch.from_numpy(self._state.forward(states)).to(self._device)
         predicted = self._predict(images, [o.instruction for o in observations], state)
         return self._codec.decode(self._action.inverse(predicted.float().cpu().numpy()), states)

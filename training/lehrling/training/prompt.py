@@ -51,10 +51,10 @@ class Prompt:
         """Return input ids and attention mask (B, L) int64, padded on the left, slots last.
 
         Raises:
-            InputError: an instruction is too long.
+            InputError: an instruction is too long, is not UTF-8, or holds a special token.
         """
         opening, cameras = self.pieces(tokenizer, family)
-        words = {text: self._words(tokenizer, text) for text in set(instructions)}
+        words = {text: self._words(tokenizer, family, text) for text in set(instructions)}
         longest = max(map(len, words.values()))
         filler = [_slot_id(tokenizer)] * self.slots
         ids, mask = [], []
@@ -66,18 +66,39 @@ class Prompt:
             mask.append([0] * pad + [1] * (len(opening) + len(body) + self.slots))
         return torch.tensor(ids), torch.tensor(mask)
 
-    def _words(self, tokenizer: Any, instruction: str) -> list[int]:
+    def _words(self, tokenizer: Any, family: Family, instruction: str) -> list[int]:
         if len(instruction) > INSTRUCTION_CHARACTERS_MAX:
             raise InputError(
                 f"Expected an instruction of at most {INSTRUCTION_CHARACTERS_MAX} characters, got {len(instruction)}."
             )
+        if not _encodable(instruction):
+            raise InputError(f"Expected an instruction in UTF-8, got {instruction[:60]!r}.")
         said = _ids(tokenizer, f"task: {instruction}")
         if len(said) > self.instruction_tokens_max:
             raise InputError(
                 f"Expected an instruction of at most {self.instruction_tokens_max} tokens, got {len(said)}: "
                 f"{instruction[:60]!r}; shorten it or raise prompt.instruction_tokens_max."
             )
+        if special := set(said) & _special_ids(tokenizer, family, instruction):
+            token = tokenizer.convert_ids_to_tokens(min(special))
+            raise InputError(f"Expected an instruction in words, got {instruction[:60]!r}; remove the token {token}.")
         return said
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _special_ids(tokenizer: Any, family: Family, instruction: str) -> set[int]:
+    """Return ids that no instruction may become; a word that the tokenizer does not know becomes one of them and may."""
+    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    special |= {*tokenizer.all_special_ids, _id(tokenizer, family.image_token)}
+    unknown = tokenizer.unk_token
+    return special if unknown is None or unknown in instruction else special - {tokenizer.unk_token_id}
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
