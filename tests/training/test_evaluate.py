@@ -88,6 +88,19 @@ def test_films_and_reports_are_written_failures_first(report: EvaluationReport, 
     assert (suite.getAttribute("tests"), suite.getAttribute("failures")) == ("2", "2")
 
 
+def test_films_of_an_earlier_evaluation_are_removed_and_nothing_else_is(
+    report: EvaluationReport, tmp_path: Path
+) -> None:
+    for name in ("success-7.gif", "failure-500001.gif", "holiday-7.gif", "success-7.gif.txt", "success-.gif"):
+        (tmp_path / name).write_bytes(b"old")
+    films = film(report, tmp_path, count=1)
+    names = {"failure-500000.gif", "holiday-7.gif", "success-7.gif.txt", "success-.gif"}
+    assert ({path.name for path in tmp_path.iterdir()}, [path.name for path in films]) == (
+        names,
+        ["failure-500000.gif"],
+    )
+
+
 def test_progress_counts_every_rollout_once(plan: EvaluationPlan) -> None:
     told: list[tuple[int, int]] = []
     evaluate(dataclasses.replace(plan, baseline=None), progress=lambda done, total: told.append((done, total)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -26,6 +27,7 @@ Progress = Callable[[int, int], None]
 Job = tuple[Actor, int]
 """Who acts, on which seed."""
 ACTIONS = ("tcp_command.x", "tcp_command.y", "tcp_command.z", "gripper_command.gripper")
+FILM = re.compile(r"(success|failure)-\d+\.gif")
 FIRST_EVALUATION_SEED = 500_000
 """Where evaluation begins if nothing else is said: far from any demonstration's seed."""
 
@@ -257,12 +259,18 @@ def evaluate(plan: EvaluationPlan, *, progress: Progress | None = None) -> Evalu
 
 
 def film(report: EvaluationReport, folder: Path, *, count: int = 6) -> list[Path]:
-    """Roll out a few seeds of the tuned policy again, exactly as reported, failures first, and write a GIF of each."""
+    """Roll out a few seeds of the tuned policy again, exactly as reported, failures first, and write a GIF of each.
+
+    Films of an earlier evaluation in the folder are removed.
+    """
     import imageio.v3 as iio
 
     from lehrling.training.policies import open_policy
 
     folder.mkdir(parents=True, exist_ok=True)
+    for earlier in folder.iterdir():
+        if FILM.fullmatch(earlier.name) and not earlier.is_dir():
+            earlier.unlink()
     stage = _stage_for(report.plan, {"tuned": open_policy(report.plan.policy)})
     failures = [r for r in report.failures_first() if not r.success]
     successes = [r for r in report.failures_first() if r.success]
