@@ -62,6 +62,13 @@ def test_an_unlisted_architecture_is_refused(checkpoint: Path) -> None:
         ({"text_config": {"auto_map": {"AutoConfig": "evil.Config"}}}, "text_config.auto_map"),
         ({"vision_config": {"deep": [{"trust_remote_code": True}]}}, r"vision_config.deep\[0\].trust_remote_code"),
         ({"_attn_implementation_internal": "someone/kernel"}, "_attn_implementation_internal"),
+        ({"attn_implementation": "someone/kernel"}, "'attn_implementation'"),
+        ({"text_config": {"attn_implementation": "someone/kernel"}}, "text_config.attn_implementation"),
+        ({"experts_implementation": "someone/kernel"}, "'experts_implementation'"),
+        (
+            {"vision_config": {"_experts_implementation_internal": "x"}},
+            "vision_config._experts_implementation_internal",
+        ),
         ({"custom_pipelines": {}}, "custom_pipelines"),
     ],
 )

@@ -32,7 +32,10 @@ FORBIDDEN_KEYS = (
     "quantization_config",
     "transformers_weights",
 )
-FORBIDDEN_PREFIX = "_attn_implementation"
+FORBIDDEN_PREFIXES = (
+    "_attn_implementation", "attn_implementation", "_experts_implementation", "experts_implementation",
+)  # fmt: skip
+"""They may name a kernel of the hub."""
 CONFIG_BYTES_MAX, OTHER_CONFIG_BYTES_MAX, INDEX_BYTES_MAX = 1 << 20, 16 << 20, 64 << 20
 PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt",
             "special_tokens_map.json", "preprocessor_config.json", "policy_start.json", "LICENSE*", "README.md")  # fmt: skip
@@ -69,7 +72,7 @@ def forbidden_key(data: object, path: str = "") -> str | None:
     if isinstance(data, dict):
         for key, value in data.items():
             where = f"{path}.{key}" if path else str(key)
-            if key in FORBIDDEN_KEYS or str(key).startswith(FORBIDDEN_PREFIX):
+            if key in FORBIDDEN_KEYS or str(key).startswith(FORBIDDEN_PREFIXES):
                 return where
             if found := forbidden_key(value, where):
                 return found
