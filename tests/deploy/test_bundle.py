@@ -42,7 +42,13 @@ def parts(tmp_path: Path) -> BundleParts:
     for folder, names in {
         "nut": ("policy.json", "policy_head.safetensors", "adapter_config.json", "README.md", "train.log"),
         "bolt": ("policy.json", "model/config.json", "model/model.safetensors"),
-        "weights": ("config.json", "model-00001-of-00001.safetensors", "tokenizer.json", "optimizer.pt"),
+        "weights": (
+            "config.json",
+            "model-00001-of-00001.safetensors",
+            "tokenizer.json",
+            "optimizer.pt",
+            "processor_config.json",
+        ),
     }.items():
         for name in names:
             path = tmp_path / folder / name
@@ -65,10 +71,11 @@ def test_a_bundle_brings_what_a_robot_needs_and_nothing_else(bundle: Path, keys:
     report = verify_bundle(bundle, keys[1])
     assert report.name == "cell7"
     assert report.policies == ("bolt", "nut")
-    assert (report.base, report.embodiment, report.guard, report.files) == (True, True, True, 12)
+    assert (report.base, report.embodiment, report.guard, report.files) == (True, True, True, 13)
     folder = open_bundle(bundle, keys[1])
     assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == [
-        "base/config.json", "base/model-00001-of-00001.safetensors", "base/tokenizer.json", "embodiment.yaml", "guard.yaml",
+        "base/config.json", "base/model-00001-of-00001.safetensors", "base/processor_config.json", "base/tokenizer.json",
+        "embodiment.yaml", "guard.yaml",
         "manifest.json", "manifest.sig", "policies/bolt/model/config.json", "policies/bolt/model/model.safetensors",
         "policies/bolt/policy.json", "policies/nut/README.md", "policies/nut/adapter_config.json",
         "policies/nut/policy.json", "policies/nut/policy_head.safetensors",
@@ -357,7 +364,7 @@ def test_weights_that_a_hub_keeps_behind_links_come_along_as_files(
     weights.rename(tmp_path / "blob")
     weights.symlink_to(tmp_path / "blob")
     make_bundle(parts, tmp_path / "cell7", keys[0])
-    assert verify_bundle(tmp_path / "cell7", keys[1]).files == 12
+    assert verify_bundle(tmp_path / "cell7", keys[1]).files == 13
 
 
 def test_a_full_disk_leaves_nothing_behind(parts: BundleParts, keys: tuple[Path, Path], tmp_path: Path) -> None:

@@ -208,6 +208,24 @@ def test_a_normalisation_is_read_and_its_absence_is_none(checkpoint: Path) -> No
     assert models.pixel_statistics(base) == ((0, 0.5, 1), (1, 2, 3))
 
 
+def test_a_normalisation_is_read_where_transformers_5_writes_it(checkpoint: Path) -> None:
+    base = models.check(str(checkpoint))
+    nested = {"image_processor": {"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3]}, "processor_class": "x"}
+    (checkpoint / "processor_config.json").write_text(json.dumps(nested))
+    assert models.pixel_statistics(base) == ((0.1, 0.2, 0.3), (1, 2, 3))
+    (checkpoint / "preprocessor_config.json").write_text('{"image_mean": [0, 0.5, 1], "image_std": [1, 1, 1]}')
+    assert models.pixel_statistics(base) == ((0, 0.5, 1), (1, 1, 1))
+    (checkpoint / "preprocessor_config.json").unlink()
+    (checkpoint / "processor_config.json").write_text(
+        '{"image_processor": {"image_mean": [1], "image_std": [1, 1, 1]}}'
+    )
+    with pytest.raises(InputError, match=r"processor_config\.json: image_mean"):
+        models.pixel_statistics(base)
+    (checkpoint / "processor_config.json").write_text('{"image_processor": null, "image_seq_length": 256}')
+    assert models.pixel_statistics(base) is None
+    assert "processor_config.json" in models.PATTERNS
+
+
 def test_without_fetching_a_hub_id_must_be_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("httpx.Client.send", lambda *_a, **_k: pytest.fail("reached for the network"))
     with pytest.raises(InputError, match=f"bring it with `lehrling models check some/model --revision {PIN}`"):

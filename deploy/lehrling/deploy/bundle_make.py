@@ -41,7 +41,8 @@ POLICY_FILES = (
 """What a policy or an export of one is; a run's checkpoints and logs stay behind."""
 BASE_FILES = (
     "config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt",
-    "special_tokens_map.json", "preprocessor_config.json", "chat_template*", "LICENSE*", "README.md",
+    "special_tokens_map.json", "preprocessor_config.json", "processor_config.json", "chat_template*", "LICENSE*",
+    "README.md",
 )  # fmt: skip
 PIECE_BYTES = 1 << 20
 

@@ -38,7 +38,8 @@ FORBIDDEN_PREFIXES = (
 """They may name a kernel of the hub."""
 CONFIG_BYTES_MAX, OTHER_CONFIG_BYTES_MAX, INDEX_BYTES_MAX = 1 << 20, 16 << 20, 64 << 20
 PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt",
-            "special_tokens_map.json", "preprocessor_config.json", "policy_start.json", "LICENSE*", "README.md")  # fmt: skip
+            "special_tokens_map.json", "preprocessor_config.json", "processor_config.json", "policy_start.json",
+            "LICENSE*", "README.md")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -235,20 +236,26 @@ def _load(directory: Path, dtype: str) -> tuple[Any, Any, list[str]]:
 
 
 class _Pixels(BaseModel):
-    """What preprocessor_config.json says of normalisation."""
+    """What a processor's configuration says of normalisation."""
 
     image_mean: tuple[float, float, float]
     image_std: tuple[_Positive, _Positive, _Positive]
 
 
 def pixel_statistics(base: Base) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
-    """Return image mean and standard deviation from the checkpoint's processor configuration, if it has one."""
-    path = base.directory / "preprocessor_config.json"
-    data = _configuration(path) if path.is_file() else {}
-    if "image_mean" not in data or "image_std" not in data:
-        return None
-    try:
-        pixels = _Pixels.model_validate(data)
-    except ValidationError as error:
-        raise InputError(explain(error, str(path), _Pixels, "a processor configuration")) from error
-    return pixels.image_mean, pixels.image_std
+    """Return image mean and standard deviation from the checkpoint's processor configuration, if it has one.
+
+    transformers 5 writes it as `image_processor` into processor_config.json, earlier ones a file of its own.
+    """
+    for name, key in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
+        path = base.directory / name
+        data = _configuration(path) if path.is_file() else {}
+        inner = data if key is None else data.get(key)
+        if not isinstance(inner, dict) or "image_mean" not in inner or "image_std" not in inner:
+            continue
+        try:
+            pixels = _Pixels.model_validate(inner)
+        except ValidationError as error:
+            raise InputError(explain(error, str(path), _Pixels, "a processor configuration")) from error
+        return pixels.image_mean, pixels.image_std
+    return None
