@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 import xml.dom.minidom
@@ -89,6 +91,30 @@ def test_out_holds_the_report_and_the_films(
     facts = lehrling(*command, "--out", tmp_path / "out", "--json").data
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8")) == facts
     assert filmed == [(three_of_four[0], tmp_path / "out" / "films")]
+
+
+@pytest.mark.parametrize("option", ["--out", "--junit"])
+def test_a_report_that_cannot_be_written_is_refused_before_the_rollouts(
+    lehrling: Command, made: Path, tmp_path: Path, three_of_four: list[EvaluationPlan], option: str
+) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    path = tmp_path / "file" / "below"
+    seen = lehrling("eval", made / "run" / "policy", "--task", "kitting", option, path, "--json")
+    assert seen.refused(str(path), "Writing")
+    assert three_of_four == []
+
+
+def test_the_result_is_printed_even_if_the_reports_fail(
+    lehrling: Command, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, three_of_four: list[EvaluationPlan]
+) -> None:
+    def full(_report: EvaluationReport, folder: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "evaluation.json"))
+
+    monkeypatch.setattr("lehrling.training.evaluate.write_report", full)
+    command = ("eval", made / "run" / "policy", "--task", "kitting", "--episodes", 4, "--seed", 5)
+    seen = lehrling(*command, "--out", tmp_path / "out", "--json")
+    assert (seen.code, seen.data["tuned"]["successes"], len(three_of_four)) == (2, 3, 1)
+    assert "evaluation.json: No space left" in seen.told
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lehrling.cli.output import FAILED, Json, print_json, progress, say, show, with_loss
+from lehrling.cli.output import FAILED, Json, check_writable, print_json, progress, say, show, with_loss
+
+if TYPE_CHECKING:
+    from lehrling.training.evaluate import EvaluationReport
 
 models = typer.Typer(help="Backbones: families and provenance.", no_args_is_help=True)
 
@@ -69,23 +72,31 @@ def eval_(
     before = baseline or (beside if (beside / "policy.json").is_file() else None)
     seeds = tuple(range(seed, seed + episodes))
     plan = EvaluationPlan(policy, before, task, robot, seeds, execute, workers)
+    written = [] if out is None else [out / "evaluation.json", out / "films" / "success-0.gif"]
+    check_writable(*written, *([] if junit is None else [junit]))
     with progress("rollouts") as update:
         report = evaluate(plan, progress=update)
-    if out is not None:
-        write_report(report, out)
-        film(report, out / "films")
-    if junit is not None:
-        write_junit(report, junit)
-    if json_:
-        print_json(report.to_json())
-    else:
-        from lehrling.cli.tables import rates_table
-
-        show(rates_table(report.to_json(), plan.actors))
+    try:
+        if junit is not None:
+            write_junit(report, junit)
+        if out is not None:
+            write_report(report, out)
+            film(report, out / "films")
+    finally:
+        _show_evaluation(report, json_)
     reached = report.rate("tuned").rate
     if min_success is not None and reached < min_success:
         say(f"lehrling: expected a success rate of at least {min_success:.2f}, got {reached:.2f}.")
         raise typer.Exit(FAILED)
+
+
+def _show_evaluation(report: EvaluationReport, json_: bool) -> None:
+    if json_:
+        print_json(report.to_json())
+        return
+    from lehrling.cli.tables import rates_table
+
+    show(rates_table(report.to_json(), report.plan.actors))
 
 
 @models.command("list")

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -57,6 +58,25 @@ def _finite(data: Any) -> Any:
     if isinstance(data, list):
         return [_finite(value) for value in data]
     return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def check_writable(*paths: Path) -> None:
+    """Refuse files that cannot be written, before there is something to lose; their folders are made.
+
+    Raises:
+        StorageError: naming the first that cannot.
+    """
+    from lehrling.datasets.files import storage_error
+
+    for path in (path for path in paths if not path.is_fifo()):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            there = path.exists()
+            path.open("ab").close()
+            if not there:
+                path.unlink()
+        except OSError as error:
+            raise storage_error(error, path) from error
 
 
 def say(text: str) -> None:
