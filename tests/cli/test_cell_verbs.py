@@ -74,6 +74,7 @@ def test_a_plc_that_is_told_wrong_things_is_refused(lehrling: Command, tmp_path:
     assert lehrling(*words, "--trial", "explode").refused("Expected --trial heartbeat, repeat, reorder; got explode.")
 
 
+@pytest.mark.slow
 def test_a_cell_and_a_plc_as_two_commands(tmp_path: Path) -> None:
     config = cell_config(tmp_path)
     (tmp_path / "password").write_text(PASSWORDS["operator"] + "\n")

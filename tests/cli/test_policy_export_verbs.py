@@ -103,6 +103,7 @@ def test_a_bundle_goes_from_policies_to_a_robot_without_anything_else(
     np.testing.assert_array_equal(carried.act([seen(3)]), load_policy(policies / "nut").act([seen(3)]))
 
 
+@pytest.mark.slow
 def test_a_merged_policy_and_an_onnx_one_travel_whole(
     lehrling: Command, policies: Path, key: Path, tmp_path: Path
 ) -> None:

@@ -388,6 +388,7 @@ def test_a_request_that_the_runtime_refuses_is_an_error_for_the_plc(cell: Runnin
         assert plc.status["ErrorText"] == "Adapter of recipe 1 is missing."
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_lets_go_of_the_robot(tmp_path: Path) -> None:
     with running(tmp_path) as cell:
         (tmp_path / "second").mkdir()

@@ -427,6 +427,7 @@ def test_the_robot_is_shown_as_opc_40010_says(shared: Server) -> None:
     asked(look(server.url))
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_leaves_no_thread_and_its_port_free(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         thread = server.opcua._thread
