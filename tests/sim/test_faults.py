@@ -110,6 +110,23 @@ def test_a_frozen_camera_repeats_its_last_picture_under_new_stamps() -> None:
     assert set(np.diff(stamps)) == {100_000_000}
 
 
+def test_a_camera_frozen_from_the_beginning_shows_its_own_episode() -> None:
+    with served(size=(48, 48), faults=["freeze:front:0:10"]) as robot, served(size=(48, 48)) as whole:
+        firsts = []
+        for _ in range(2):
+            before = [len(r.sent.rows.get(FRONT, [])) for r in (robot, whole)]
+            for one in (robot, whole):
+                one.server.reset()
+                one.run(0.34)
+            frozen, seen = (
+                [m.data.tobytes() for m in r.sent.decoded(FRONT, COMPRESSED)[k:]]
+                for r, k in zip((robot, whole), before, strict=True)
+            )
+            assert set(frozen) == {seen[0]}
+            firsts.append(seen[0])
+    assert firsts[0] != firsts[1]
+
+
 def test_dropped_messages_are_about_as_many_as_asked_and_the_others_unchanged() -> None:
     with served() as whole, served(faults=["drop:tcp_pose:0.3", "drop:joint_states:1:0.5:1@0"]) as lossy:
         whole.run(3)
@@ -118,6 +135,16 @@ def test_dropped_messages_are_about_as_many_as_asked_and_the_others_unchanged() 
         assert set(kept) <= set(sent)
         assert 0.6 < len(kept) / len(sent) < 0.8
         assert len(lossy.sent.joints()) == len(whole.sent.joints()) - 50
+
+
+def test_of_two_drops_at_once_each_strikes() -> None:
+    with served(faults=["drop:tcp_pose:1:0.5:1", "drop:tcp_pose:0"]) as lossy, served() as whole:
+        lossy.run(1.5)
+        whole.run(1.5)
+        assert len(lossy.sent.stamps("/tcp_pose", POSE)) == len(whole.sent.stamps("/tcp_pose", POSE)) - 50
+    with served(faults=["drop:tcp_pose:0.5", "drop:tcp_pose:0.5"]) as lossy:
+        lossy.run(3)
+        assert 0.15 < len(lossy.sent.stamps("/tcp_pose", POSE)) / 300 < 0.35
 
 
 def test_a_jumping_clock_shifts_all_stamps_from_then_on() -> None:

@@ -153,6 +153,11 @@ class Faults:
                     f"Fault {fault.kind}: there is no {fault.target!r} that it could strike; choose one of {', '.join(choices)}."
                 )
 
+    def begin(self, episode: int) -> None:
+        """Forget the last episode's pictures; a camera frozen from the beginning repeats its first."""
+        self.episode = episode
+        self._last.clear()
+
     def jump_ns(self, now_ns: int) -> int:
         """Return by how much the robot's clock is off [ns]."""
         return sum(
@@ -161,8 +166,9 @@ class Faults:
 
     def take(self, sensor: Sensor, now_ns: int, stamp_ns: int, rng: np.random.Generator) -> bytes | None:
         """Read a sensor with its faults; None where the message is lost."""
-        struck = {f.kind: f for f in self.faults if f.target == sensor.name and f.active(now_ns, self.episode)}
-        if "camera_unplug" in struck or ("drop" in struck and self.rng.random() < struck["drop"].amount):
+        active = [f for f in self.faults if f.target == sensor.name and f.active(now_ns, self.episode)]
+        struck = {f.kind for f in active}
+        if "camera_unplug" in struck or self._dropped(active):
             return None
         if "freeze" in struck and sensor.name in self._last:
             return restamped(self._last[sensor.name], stamp_ns)
@@ -171,3 +177,7 @@ class Faults:
         if "wrong_size" in struck:
             cdr = half_size(cdr, sensor.type)
         return with_nan(cdr, sensor.type) if "nan" in struck else cdr
+
+    def _dropped(self, active: Sequence[Fault]) -> bool:
+        """Whether a message is lost to one of the drops; overlapping ones draw in turn."""
+        return any(self.rng.random() < f.amount for f in active if f.kind == "drop")

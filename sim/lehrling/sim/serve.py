@@ -138,7 +138,7 @@ class SimRobot:
         self.episode, self.success = self.episode + 1, False
         seeds = Seeds(self.seed)
         self.station.reset(seeds, disturb=self.disturb)
-        self.faults.episode = self.episode
+        self.faults.begin(self.episode)
         self._reading = Sensors(self.sensors, self.station.physics, seeds["sensor"], self._deliver, self._take)
         self.outlet.send(INSTRUCTION, _message(TEXT, data=self.station.instruction))
         self.outlet.send(SUCCESS, _message(FLAG, data=False))
