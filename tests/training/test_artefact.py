@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from lehrling.training.artefact import DESCRIPTION, Description, read_descriptio
 from lehrling.training.config import LoraSettings
 from lehrling.training.images import PixelSpec
 from lehrling.training.lora import attach
-from lehrling.training.models import load_backbone
+from lehrling.training.models import HASHED, check, load_backbone
 from lehrling.training.policies import demonstrations_of
 from lehrling.training.policy import load_policy
 from lehrling.training.policy_model import PolicyModel, pixel_spec
@@ -122,6 +123,23 @@ def test_a_policy_that_does_not_say_what_it_was_trained_on_is_refused_where_that
         demonstrations_of(policy)
     edit(policy / DESCRIPTION, lambda d: d["provenance"].update(episodes=[{"id": "one"}]))
     assert demonstrations_of(policy) == ["one"]
+
+
+@pytest.mark.parametrize("name", HASHED)
+def test_a_base_of_the_same_weights_but_other_files_is_refused(policy: Path, tmp_path: Path, name: str) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(read_description(policy).base["source"], base)
+    for absent in HASHED:
+        if not (base / absent).exists():
+            (base / absent).write_text("{}", encoding="utf-8")
+    hashes = check(str(base)).hashes
+    assert set(HASHED) < set(hashes)
+    load_policy(policy, base=str(base))
+    edit(policy / DESCRIPTION, lambda d: d["base"].update(files=hashes))
+    load_policy(policy, base=str(base))
+    (base / name).write_text((base / name).read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=rf"with another {name} \({hashes[name][:12]}\) than lies in {base} "):
+        load_policy(policy, base=str(base))
 
 
 def test_a_base_on_the_hub_is_looked_for_on_this_machine_alone(policy: Path) -> None:

@@ -198,7 +198,7 @@ def _first(error: Exception) -> str:
 
 
 def check_base(description: Description, base: Base) -> None:
-    """Refuse an adapter on another base than it was trained on.
+    """Refuse an adapter on another base than it was trained on; what older policies do not say of it is not asked.
 
     Raises:
         InputError: saying which base was expected and which came.
@@ -209,6 +209,12 @@ def check_base(description: Description, base: Base) -> None:
             f"The adapter was trained on {wanted['source']} (weights {wanted['weights_sha256'][:12]}), but "
             f"{base.source} has weights {base.weights_hash[:12]}; load it onto the base that it belongs to."
         )
+    for name, hashed in wanted["files"].items():
+        if (found := base.hashes.get(name, "none")) != hashed:
+            raise InputError(
+                f"The adapter was trained on {wanted['source']} with another {name} ({hashed[:12]}) than lies in "
+                f"{base.directory} ({found[:12]}); restore the base's files."
+            )
 
 
 def restore(

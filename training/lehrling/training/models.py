@@ -40,6 +40,7 @@ CONFIG_BYTES_MAX, OTHER_CONFIG_BYTES_MAX, INDEX_BYTES_MAX = 1 << 20, 16 << 20, 6
 PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt",
             "special_tokens_map.json", "preprocessor_config.json", "processor_config.json", "policy_start.json",
             "LICENSE*", "README.md")  # fmt: skip
+HASHED = ("config.json", "tokenizer.json", "preprocessor_config.json", "processor_config.json")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Base:
     Attributes:
         source: as given: path, `builtin:` name or hub id.
         directory: where its files lie.
-        hashes: file name -> sha256, of configuration, tokenizer and weights.
+        hashes: file name -> sha256, of configuration, tokenizer, image processor and weights.
     """
 
     source: str
@@ -177,7 +178,7 @@ def check(source: str, revision: str | None = None, *, fetch: bool = True) -> Ba
     weights = sorted(directory.glob("*.safetensors"))
     if not weights:
         raise InputError(f"Expected weights as *.safetensors in {directory}; pickled weights are never loaded.")
-    named = [*weights, *(p for p in (directory / n for n in ("config.json", "tokenizer.json")) if p.is_file())]
+    named = [*weights, *(p for p in (directory / n for n in HASHED) if p.is_file())]
     return Base(source, revision, directory, family.model_type, {p.name: sha256_file(p) for p in named})
 
 
