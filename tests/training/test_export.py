@@ -301,12 +301,29 @@ def test_what_is_no_onnx_export_is_refused(policy: Path, onnx: Path, tmp_path: P
     broken = tmp_path / "broken"
     shutil.copytree(onnx, broken)
     (broken / "policy.onnx").write_bytes(b"none")
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match=r"cannot be loaded \(policy\.onnx is not the one in export\.json\)"):
+        load_onnx(broken)
+    facts = json.loads((broken / "export.json").read_text())
+    facts["files"]["policy.onnx"] = sha256_file(broken / "policy.onnx")
+    (broken / "export.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=r"cannot be loaded \(.*; export it again"):
         load_onnx(broken)
     with pytest.raises(InputError, match="at most 48 tokens"):
         load_onnx(onnx).act([Observation(seen(1).images, seen(1).state, "pick " * 60)])
     with pytest.raises(InputError, match="remove the token"):
         load_onnx(onnx).act([Observation(seen(1).images, seen(1).state, "pick <|image_pad|>")])
+
+
+@pytest.mark.parametrize("name", ["policy.json", "tokenizer/tokenizer.json"])
+def test_an_onnx_export_whose_files_changed_is_refused(onnx: Path, tmp_path: Path, name: str) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(onnx, changed)
+    (changed / name).write_text((changed / name).read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=f"{name} is not the one in export"):
+        load_onnx(changed)
+    (changed / name).unlink()
+    with pytest.raises(InputError, match=r"policy\.json|is not the one in export"):
+        load_onnx(changed)
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lehrling.datasets.errors import InputError
-from lehrling.training.artefact import Description, read_description
+from lehrling.datasets.files import sha256_file
+from lehrling.training.artefact import DESCRIPTION, Description, read_description
 from lehrling.training.export_facts import FACTS, read_export
 from lehrling.training.export_onnx import GRAPH, INPUTS, TOKENIZER, needs_packages
 from lehrling.training.export_prompt import padded
@@ -50,13 +51,14 @@ def load_onnx(directory: Path) -> TorchPolicy:
     """Load an ONNX export; no base and no weights of torch are needed.
 
     Raises:
-        InputError: there is none, or it cannot be loaded.
+        InputError: there is none, a file of it is not what export.json says, or it cannot be loaded.
     """
     needs_packages()
     description = read_description(directory)
     facts = read_export(directory)
     if facts.get("kind") != "onnx":
         raise InputError(f"Expected an ONNX export at {directory}, but there is no {FACTS} that says so.")
+    _check_files(directory, facts.get("files"))
     try:
         session = _Session(directory, description, int(facts["tokens_per_image"]))
     except InputError:
@@ -66,6 +68,16 @@ def load_onnx(directory: Path) -> TorchPolicy:
         raise InputError(f"The ONNX export at {directory} cannot be loaded ({text}); export it again.") from error
     unchanged = replace(description, state=_unchanged(description.state), action=_unchanged(description.action))
     return TorchPolicy(session, unchanged)  # type: ignore[arg-type]
+
+
+def _check_files(directory: Path, files: object) -> None:
+    named = files if isinstance(files, dict) else {}
+    for name in (GRAPH, DESCRIPTION, *named):
+        path = directory / name
+        if name not in named or not path.is_file() or sha256_file(path) != named[name]:
+            raise InputError(
+                f"The ONNX export at {directory} cannot be loaded ({name} is not the one in {FACTS}); export it again."
+            )
 
 
 def _unchanged(facts: NormaliserFacts) -> NormaliserFacts:
