@@ -172,6 +172,33 @@ def test_resuming_a_finished_run_keeps_what_it_cost(trained: TrainConfig) -> Non
     assert read_description(trained.output / "policy").provenance["cost"]["seconds"] == again.seconds
 
 
+def test_an_attempt_that_never_began_binds_no_other(config: TrainConfig) -> None:
+    with pytest.raises(InputError):
+        train(config.model_copy(update={"view": "absent"}))
+    assert not (config.output / "config.json").exists()
+    (config.output / "config.json").write_text(config.model_copy(update={"view": "absent"}).model_dump_json())
+    train(config.model_copy(update={"steps": 1}), resume=True)
+    assert json.loads((config.output / "config.json").read_text())["view"] == "train"
+
+
+def test_a_run_resumed_beyond_its_steps_keeps_its_configuration(ended: TrainConfig) -> None:
+    before = (ended.output / "config.json").read_bytes()
+    assert train(ended.model_copy(update={"steps": 4}), resume=True).steps == 12
+    assert (ended.output / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"loss": 1.0}', b"\xff\xfe\x00", b"[" * 100_000, b"[1]", b'{"step": 9, "loss": null}']
+)
+def test_metrics_end_at_the_first_line_that_is_no_row(ended: TrainConfig, line: bytes) -> None:
+    path = ended.output / "metrics.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*lines[:8], line, *lines[8:]]) + b"\n")
+    assert [row["step"] for row in read_metrics(path)] == list(range(1, 9))
+    train(ended.model_copy(update={"steps": 13}), resume=True)
+    assert [row["step"] for row in read_metrics(path)] == [*range(1, 9), 13]
+
+
 def test_resuming_a_run_of_another_configuration_is_refused(trained: TrainConfig) -> None:
     other = trained.model_copy(update={"lora": trained.lora.model_copy(update={"rank": 4, "dora": True}), "steps": 20})
     with pytest.raises(InputError, match="of another configuration"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,20 @@ Row = dict[str, float]
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """Return the rows of metrics.jsonl; a torn last line is left out."""
+    """Return the rows of metrics.jsonl up to the first line that is torn or no step's row."""
     if not path.is_file():
         return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    return list(takewhile(bool, map(_row, path.read_bytes().splitlines())))
+
+
+def _row(line: bytes) -> Row:
+    """Return a step's row, empty where the line is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    whole = isinstance(row, dict) and isinstance(row.get("step"), int) and "loss" in row
+    return row if whole and all(isinstance(value, int | float) for value in row.values()) else {}
 
 
 class Metrics:

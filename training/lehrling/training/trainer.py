@@ -130,6 +130,8 @@ def train(config: TrainConfig, *, resume: bool = False, progress: Progress | Non
     """
     _enter(config, resume)
     run = prepare(config, progress)
+    if run.step <= config.steps:
+        write_durably(config.output / "config.json", (config.model_dump_json(indent=1) + "\n").encode())
     initial, policy = config.output / "initial", config.output / "policy"
     if run.step == 0:
         _save(run, initial, run.average, {"steps": 0})
@@ -155,14 +157,14 @@ def train(config: TrainConfig, *, resume: bool = False, progress: Progress | Non
 
 
 def _enter(config: TrainConfig, resume: bool) -> None:
-    """Make the output directory a run's own, or the same run's again."""
+    """Make the output directory a run's own, or the same run's again; a run has begun once it has metrics or checkpoints."""
     stored = config.output / "config.json"
-    if resume and stored.is_file():
-        check_resumable(config, stored)
-    elif not resume and any((config.output / name).exists() for name in ("metrics.jsonl", "checkpoints")):
+    begun = any((config.output / name).exists() for name in ("metrics.jsonl", "checkpoints"))
+    if begun and not resume:
         raise InputError(f"{config.output} holds a run already; resume it with --resume or choose another output.")
+    if begun and stored.is_file():
+        check_resumable(config, stored)
     config.output.mkdir(parents=True, exist_ok=True)
-    write_durably(stored, (config.model_dump_json(indent=1) + "\n").encode())
 
 
 def _finish(run: Run, policy: Path, initial: Path, seconds: float, started: int) -> TrainResult:
