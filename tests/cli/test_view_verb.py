@@ -36,6 +36,11 @@ def test_twice_the_rate_gives_twice_the_rows(lehrling: Command, cell: Path) -> N
     assert abs(fast - 2 * slow) <= 3
 
 
+@pytest.mark.parametrize("size", [1, 7])
+def test_a_size_that_no_view_has_is_refused(lehrling: Command, made: Path, size: int) -> None:
+    assert lehrling("view", made / "cell.zarr", "--size", size).refused(f"{size} px", "image_px of 8 or more", "or 0")
+
+
 def test_a_view_specification_is_followed(lehrling: Command, cell: Path, tmp_path: Path) -> None:
     one = GOOD | {"episodes": {"ids": ["kitting-arm6-00000001"]}}
     spec = written(tmp_path, json.dumps(one))

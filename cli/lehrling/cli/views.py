@@ -23,8 +23,10 @@ def default_spec(contract: Contract, rate_hz: float, image_px: int) -> ViewSpec:
     Of a pose command its position; tools that keep their orientation need no more, others name a --spec.
 
     Raises:
-        InputError: the contract has no action stream.
+        InputError: the contract has no action stream, or nothing to see, or no view has this rate or size.
     """
+    from pydantic import ValidationError
+
     from lehrling.datasets.view import Field, ViewSpec
 
     cameras = tuple(camera.name for camera in contract.cameras if camera.encoding == "rgb8")
@@ -39,14 +41,18 @@ def default_spec(contract: Contract, rate_hz: float, image_px: int) -> ViewSpec:
     if not actions:
         raise InputError("The contract has no stream of role action to learn; name the fields with --spec.")
     state = tuple(Field(stream=name, latency_ms=STATE_LATENCY_MS) for name in joints)
-    return ViewSpec(
-        rate_hz=rate_hz,
-        image_px=image_px,
-        cameras=cameras,
-        state=state,
-        action=tuple(actions),
-        image_latency_ms=IMAGE_LATENCY_MS,
-    )
+    try:
+        return ViewSpec(
+            rate_hz=rate_hz,
+            image_px=image_px,
+            cameras=cameras,
+            state=state,
+            action=tuple(actions),
+            image_latency_ms=IMAGE_LATENCY_MS,
+        )
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ").rstrip(".")
+        raise InputError(f"No view can be made at {rate_hz:g} Hz and {image_px} px: {reason}.") from error
 
 
 def load_spec(path: Path) -> ViewSpec:
