@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -145,6 +146,10 @@ def test_a_cut_whose_parent_was_purged_is_not_taken_back(plant: Path) -> None:
         (0.6, 0.2, "keep a part"),
         (0.0, 9.0, "a time within the 0.992 s of 'one', got 9 s"),
         (-9.0, None, "a time within"),
+        (math.nan, None, "a time within the 0.992 s of 'one', got nan s"),
+        (math.inf, None, "a time within"),
+        (0.1, 1e300, r"a time within the 0.992 s of 'one', got 1e\+300 s"),
+        (-math.inf, None, "a time within"),
     ],
 )
 def test_times_that_cut_nothing_or_everything_are_refused(
@@ -155,7 +160,7 @@ def test_times_that_cut_nothing_or_everything_are_refused(
     assert (valid(plant), folders(plant)) == (["one", "two"], ["one", "two"])
 
 
-@pytest.mark.parametrize("at", [[], [0.0], [0.5, 0.5], [0.4, 3.0]])
+@pytest.mark.parametrize("at", [[], [0.0], [0.5, 0.5], [0.4, 3.0], [math.nan], [-1e300]])
 def test_times_that_do_not_split_are_refused(plant: Path, at: list[float]) -> None:
     with Dataset.open_for_writing(plant) as dataset, pytest.raises(InputError, match="Expected"):
         split(dataset, [dataset.records["one"]], at)

@@ -82,7 +82,8 @@ def _pieces(dataset: Dataset, record: EpisodeRecord, at_s: Sequence[float]) -> l
 
 def _within(record: EpisodeRecord, time_s: float, span_ns: int) -> int:
     """Return a time in ns from the first receipt."""
-    at = round(time_s * 1e9) + (span_ns if time_s < 0 else 0)
+    near = abs(time_s) * 1e9 < span_ns + 1  # false for nan
+    at = round(time_s * 1e9) + (span_ns if time_s < 0 else 0) if near else -1
     if not 0 <= at <= span_ns:
         raise InputError(f"Expected a time within the {span_ns / 1e9:.3f} s of {record.id!r}, got {time_s:g} s.")
     return at
