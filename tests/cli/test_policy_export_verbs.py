@@ -73,6 +73,8 @@ def test_what_cannot_be_exported_is_refused(lehrling: Command, policies: Path, t
     assert lehrling("export", "policy", policies / "nut", tmp_path, "--as", "adapter").refused("not there yet")
     assert lehrling("export", "policy", policies / "nut", tmp_path / "out").refused("--as", sentences=3)
     assert lehrling("export", "policy", policies / "nut", tmp_path / "o", "--as", "pickle").refused("merged", "onnx")
+    words = (policies / "nut", tmp_path / "o", "--as", "merged", "--seed", -1)
+    assert lehrling("export", "policy", *words).refused("--seed", "greater than or equal to 0")
 
 
 @pytest.mark.parametrize("name", ["cell7", "cell7.tar"])

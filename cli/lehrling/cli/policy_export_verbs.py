@@ -36,7 +36,7 @@ def export_policy(
     tolerance: Annotated[
         float, typer.Option("--tolerance", min=0, help="Largest difference from the policy, in normalised units.")
     ] = 1e-4,
-    seed: Annotated[int, typer.Option("--seed", help="Of the random inputs to compare on.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the random inputs to compare on.")] = 0,
     json_: Json = False,
 ) -> None:
     """Export a policy: merged into its base, the adapter alone, or as ONNX; compared with the policy, or refused."""
