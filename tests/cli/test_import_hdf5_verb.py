@@ -28,6 +28,8 @@ def test_aloha_comes_in_with_a_rate_and_can_be_viewed(lehrling: Command, tmp_pat
 
 def test_what_is_no_hdf5_is_refused(lehrling: Command, tmp_path: Path) -> None:
     (tmp_path / "a.hdf5").write_text("text")
-    assert lehrling("import", "hdf5", tmp_path / "a.hdf5", tmp_path / "d.zarr").refused("a.hdf5", "HDF5", code=1)
+    assert lehrling("import", "hdf5", tmp_path / "a.hdf5", tmp_path / "d.zarr").refused("a.hdf5", "HDF5")
+    (tmp_path / "b.hdf5").write_bytes(robomimic(tmp_path / "c.hdf5").read_bytes()[:3000])
+    assert lehrling("import", "hdf5", tmp_path / "b.hdf5", tmp_path / "d.zarr").refused("b.hdf5", "HDF5", code=1)
     assert lehrling("import", "hdf5", tmp_path / "absent", tmp_path / "d.zarr").refused("absent")
     assert not (tmp_path / "d.zarr").exists()

@@ -92,6 +92,7 @@ def opened(path: Path) -> Iterator[Any]:
     """Open a file for reading; whatever HDF5 cannot read becomes a sentence.
 
     Raises:
+        InputError: it is no HDF5 at all.
         DamageError: in place of h5py's errors.
     """
     try:
@@ -101,7 +102,8 @@ def opened(path: Path) -> Iterator[Any]:
         raise
     except BROKEN as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise DamageError(f"{path} cannot be read as HDF5: {reason[:200]}.") from error
+        told = DamageError if h5py().is_hdf5(path) else InputError
+        raise told(f"{path} cannot be read as HDF5: {reason[:200]}.") from error
 
 
 def member(group: Any, name: str) -> Any:
@@ -125,7 +127,7 @@ def open_hdf5(source: Path) -> Hdf5Source:
 
     Raises:
         InputError: neither, or nothing in it can be taken.
-        DamageError: a file cannot be read.
+        DamageError: the first file is HDF5 and cannot be read.
     """
     files = _files(source)
     with opened(files[0]) as file:
