@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, TypedDict
 
@@ -49,6 +50,16 @@ class Normaliser:
     def from_json(cls, data: NormaliserFacts) -> Normaliser:
         """Read what `to_json` wrote."""
         return cls(tuple(data["offset"]), tuple(data["scale"]))
+
+    @classmethod
+    def from_statistics(cls, columns: Mapping[str, FloatArray]) -> Normaliser:
+        """Map [q01, q99] to [-1, 1], and [min, max] where the quantiles lie together but the extremes do not.
+
+        So an action of fewer than 1 % of the rows, as a gripper that closes once, does not become thousands.
+        """
+        low, high, least, most = (np.asarray(columns[name], np.float64) for name in ("q01", "q99", "min", "max"))
+        rare = (high - low < 2 * SCALE_FLOOR) & (most - least > 2 * SCALE_FLOOR)
+        return cls.from_bounds(np.where(rare, least, low), np.where(rare, most, high))
 
     @classmethod
     def from_bounds(cls, low: FloatArray, high: FloatArray) -> Normaliser:

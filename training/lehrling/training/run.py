@@ -108,12 +108,8 @@ def _normalisers(view: View, warm: WarmStart | None) -> tuple[Normaliser, Normal
     """Return the warm start's normalisers, which its weights are tied to, or the view's 1 % and 99 % quantiles."""
     if warm is not None:
         return warm.state, warm.action
-    state = view.statistics["state"]
-    action = view.statistics["action_chunk" if view.codec.parts else "action"]
-    return (
-        Normaliser.from_bounds(state["q01"], state["q99"]),
-        Normaliser.from_bounds(action["q01"], action["q99"]),
-    )
+    action = "action_chunk" if view.codec.parts else "action"
+    return Normaliser.from_statistics(view.statistics["state"]), Normaliser.from_statistics(view.statistics[action])
 
 
 def _describe(
