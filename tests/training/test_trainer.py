@@ -205,6 +205,18 @@ def test_resuming_a_run_of_another_configuration_is_refused(trained: TrainConfig
         train(other, resume=True)
 
 
+def test_a_run_in_bf16_keeps_its_cached_features(config: TrainConfig) -> None:
+    for precision in ("bf16", "fp32"):
+        run = config.model_copy(update={"precision": precision, "steps": 1, "output": config.output / precision})
+        train(run)
+        other = run.model_copy(update={"cache_features": False, "steps": 2})
+        if precision == "fp32":
+            assert train(other, resume=True).steps == 2
+            continue
+        with pytest.raises(InputError, match="cache_features was True, but False came"):
+            train(other, resume=True)
+
+
 @pytest.mark.parametrize("name", ["view", "base", "precision"])
 def test_resuming_on_another_view_base_or_precision_is_refused(ended: TrainConfig, name: str) -> None:
     path = ended.output / "checkpoints" / "step-00000012" / "state.json"

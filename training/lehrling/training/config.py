@@ -30,6 +30,8 @@ FREE_ON_RESUME = frozenset(
     }
 )
 """What a resumed run may change: places, length and means. A checkpoint knows itself of which data, base, precision it is."""
+FREE_ON_RESUME_IN_BF16 = FREE_ON_RESUME - {"cache_features"}
+"""Cached features are float32, uncached ones come out of bf16 arithmetic."""
 
 
 class _Strict(BaseModel):
@@ -114,6 +116,7 @@ class TrainConfig(_Strict):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the backbone's arithmetic. `auto`: bf16 where the hardware has it; emulated, it is several times slower than fp32."""
     cache_features: bool = True
+    """Changes no result in fp32; in bf16 slightly, because cached features are fp32."""
     loader_threads: Annotated[int, Field(ge=0, le=64)] = 2
     """Read and decode images ahead of the training step, where vision features are not cached; changes no result."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 100
@@ -169,8 +172,10 @@ def parse_config(data: dict[str, Any], where: str = "configuration") -> TrainCon
         raise InputError(explain(error, where, TrainConfig, WHAT)) from error
 
 
-def check_resumable(config: TrainConfig, stored: Path) -> None:
+def check_resumable(config: TrainConfig, stored: Path, free: frozenset[str] = FREE_ON_RESUME) -> None:
     """Refuse to go on with another configuration than the run was begun with, which lies in `stored`.
+
+    Keys in `free` may differ.
 
     Raises:
         InputError: naming the first key that differs, and both values.
@@ -178,7 +183,7 @@ def check_resumable(config: TrainConfig, stored: Path) -> None:
     before = _flat(parse_config(read_json(stored, "training configuration"), str(stored)).model_dump(mode="json"))
     now = _flat(config.model_dump(mode="json"))
     for key, value in now.items():
-        if key.partition(".")[0] not in FREE_ON_RESUME and value != before[key]:
+        if key.partition(".")[0] not in free and value != before[key]:
             raise InputError(
                 f"{config.output} holds a run of another configuration: {key} was {before[key]!r}, but {value!r} came; "
                 "resume it with the former, or train into another output directory."

@@ -64,7 +64,9 @@ class TrainingData:
         return self._normalise.forward(self.view.codec.encode(self.view.action[index], self.view.state[rows]))
 
     def cache_features(self, model: PolicyModel, *, batch: int = 128, progress: Progress | None = None) -> None:
-        """Run the frozen vision tower over every row once; it is float32, so the cache changes no result.
+        """Run the frozen vision tower over every row once, in float32.
+
+        In fp32 the cache changes no result; in bf16 it does slightly, since uncached features are of bf16 arithmetic.
 
         Raises:
             InputError: the features of all rows do not fit into this machine's free memory.

@@ -17,11 +17,11 @@ from lehrling.datasets.errors import InputError
 from lehrling.datasets.files import write_durably
 from lehrling.training import checkpoint
 from lehrling.training.artefact import save_artefact
-from lehrling.training.config import TrainConfig, check_resumable
+from lehrling.training.config import FREE_ON_RESUME, FREE_ON_RESUME_IN_BF16, TrainConfig, check_resumable
 from lehrling.training.data import Batch
 from lehrling.training.heads import masked_l1
 from lehrling.training.metrics import Metrics, read_metrics
-from lehrling.training.run import Progress, Run, prepare, snapshot_of
+from lehrling.training.run import Progress, Run, precision_of, prepare, snapshot_of
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ def _enter(config: TrainConfig, resume: bool) -> None:
     if begun and not resume:
         raise InputError(f"{config.output} holds a run already; resume it with --resume or choose another output.")
     if begun and stored.is_file():
-        check_resumable(config, stored)
+        free = FREE_ON_RESUME_IN_BF16 if precision_of(config) == "bf16" else FREE_ON_RESUME
+        check_resumable(config, stored, free)
     config.output.mkdir(parents=True, exist_ok=True)
 
 
