@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from lehrling.datasets.errors import InputError
 from lehrling.training import models
+from lehrling.training.artefact import describe_base
 from lehrling.training.tiny import tiny_backbone
 from lehrling.training.tokenizer import make_tokenizer
 
@@ -120,6 +121,16 @@ def test_a_pinned_hub_id_goes_through_the_very_same_code(checkpoint: Path, monke
     assert "*.bin" not in str(asked["allow_patterns"])
     assert base.revision == PIN
     assert model.config.model_type == "qwen3_vl"
+
+
+def test_a_directory_named_like_a_hub_id_has_no_revision(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkpoint.parent)
+    (checkpoint.parent / "Qwen").mkdir()
+    checkpoint.rename(checkpoint.parent / "Qwen" / "small")
+    base = models.check("Qwen/small", PIN)
+    assert base.revision is None
+    assert describe_base(base)["revision"] is None
+    assert models.check("builtin:base", PIN).revision is None
 
 
 def test_a_directory_without_configuration_is_refused(tmp_path: Path) -> None:

@@ -243,6 +243,12 @@ def test_an_adapter_on_the_wrong_base_is_refused(trained: TrainConfig, tmp_path:
         load_policy(trained.output / "policy", base=str(other))
 
 
+def test_a_revision_of_what_is_no_hub_id_is_refused(config: TrainConfig) -> None:
+    pinned = config.base.model_copy(update={"revision": "0" * 40})
+    with pytest.raises(InputError, match=r"base\.revision for a hub id alone, got it for .*; leave it out"):
+        train(config.model_copy(update={"base": pinned}))
+
+
 def test_a_stale_view_is_refused(config: TrainConfig, tmp_path: Path) -> None:
     copy = shutil.copytree(config.dataset, tmp_path / "copy.zarr")
     with Dataset.open_for_writing(copy) as dataset:

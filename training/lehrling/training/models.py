@@ -49,6 +49,7 @@ class Base:
 
     Attributes:
         source: as given: path, `builtin:` name or hub id.
+        revision: the commit of a hub id, None of what lies on this machine.
         directory: where its files lie.
         hashes: file name -> sha256, of configuration, tokenizer, image processor and weights.
     """
@@ -83,6 +84,11 @@ def forbidden_key(data: object, path: str = "") -> str | None:
             if found := forbidden_key(value, f"{path}[{index}]"):
                 return found
     return None
+
+
+def is_local(source: str) -> bool:
+    """Tell whether a source lies on this machine; a directory goes before a hub id of the same name."""
+    return source.startswith(BUILTIN) or Path(source).is_dir()
 
 
 def _directory(source: str, revision: str | None, fetch: bool) -> Path:
@@ -179,7 +185,8 @@ def check(source: str, revision: str | None = None, *, fetch: bool = True) -> Ba
     if not weights:
         raise InputError(f"Expected weights as *.safetensors in {directory}; pickled weights are never loaded.")
     named = [*weights, *(p for p in (directory / n for n in HASHED) if p.is_file())]
-    return Base(source, revision, directory, family.model_type, {p.name: sha256_file(p) for p in named})
+    hashes = {p.name: sha256_file(p) for p in named}
+    return Base(source, None if is_local(source) else revision, directory, family.model_type, hashes)
 
 
 def load_backbone(

@@ -24,7 +24,7 @@ from lehrling.training.artefact import Description, PromptFacts, RelativeFacts, 
 from lehrling.training.config import TrainConfig
 from lehrling.training.data import Batch, TrainingData
 from lehrling.training.lora import attach, parameter_groups
-from lehrling.training.models import Base, load_backbone
+from lehrling.training.models import Base, is_local, load_backbone
 from lehrling.training.normalise import Normaliser
 from lehrling.training.policy import pixels_of
 from lehrling.training.policy_model import PolicyModel
@@ -67,6 +67,11 @@ def prepare(config: TrainConfig, progress: Progress | None = None) -> Run:
     """Load everything, cache features, and restore the newest checkpoint of the output directory if there is one."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    if config.base.revision is not None and is_local(config.base.path):
+        raise InputError(
+            f"Expected base.revision for a hub id alone, got it for {config.base.path}, which is on this machine; "
+            "leave it out, or move the directory away."
+        )
     accelerator = _accelerator(config)
     dataset, view = open_data(config)
     _check_view(view)
