@@ -113,7 +113,7 @@ def test_the_gripper_is_the_policys_again_once_the_operator_has_let_go(table: Ta
     table.run(60)
     assert table.cell.arm.gripper == pytest.approx(1.0)
     assert table.teleop.key("g", table.now_ns) == "closing"
-    table.run(60)
+    table.run(90)
     assert table.cell.arm.gripper == pytest.approx(-1.0)
     assert table.topics() == {"/leader/tcp_command", "/leader/gripper_command"}
     table.run(150)
@@ -126,7 +126,7 @@ def test_the_gripper_is_the_policys_again_once_the_operator_has_let_go(table: Ta
 def test_a_stop_holds_the_robot_until_it_is_reset(table: Table) -> None:
     table.run(60)
     assert table.teleop.key("x", table.now_ns) == "holding; R lets the policy go on"
-    table.run(60)
+    table.run(150)
     stood = table.cell.arm.pose[:3].copy()
     table.run(300)
     np.testing.assert_allclose(table.cell.arm.pose[:3], stood, atol=1e-3)

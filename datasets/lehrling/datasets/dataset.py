@@ -262,7 +262,7 @@ class Dataset:
         mended += recover_edit(self, drop=deep) + sweep(self)
         outcome = RepairOutcome()
         for name in self.unfinished():
-            self._settle(name, outcome)
+            self._settle_any(name, outcome)
         if deep:
             for name, found in self.verify().problems.items():
                 if self.records[name].status == "sealed":
@@ -292,21 +292,30 @@ class Dataset:
             verdict = self._finish(name, sealer)
         except StorageError:
             raise
-        except MemoryError:
-            raise StorageError(f"There is not enough memory to seal {name!r}; its journal stays, try again.") from None
-        except Exception as error:  # noqa: BLE001 — whatever it is, it must not keep the others from being opened
-            told = (
-                str(error) if isinstance(error, LehrlingError) else f"sealing failed ({type(error).__name__}: {error})"
-            )
-            self.quarantine(name, told)
-            set_aside(self.root, self.root / "journals" / name)
-            outcome.quarantined[name] = told
+        except LehrlingError as error:
+            self._give_up(name, str(error), outcome)
             return
         if verdict is None:
             outcome.discarded.append(name)
         elif verdict:
             outcome.sealed.append(name)
             outcome.losses += [f"{name}: {loss}" for loss in self.records[name].losses]
+
+    def _give_up(self, name: str, reason: str, outcome: RepairOutcome) -> None:
+        self.quarantine(name, reason)
+        set_aside(self.root, self.root / "journals" / name)
+        outcome.quarantined[name] = reason
+
+    def _settle_any(self, name: str, outcome: RepairOutcome) -> None:
+        """Finish one journal; no error that nobody foresaw may keep the dataset from being opened."""
+        try:
+            self._settle(name, outcome)
+        except LehrlingError:
+            raise
+        except MemoryError:
+            raise StorageError(f"There is not enough memory to seal {name!r}; its journal stays, try again.") from None
+        except Exception as error:  # noqa: BLE001 — a defect of ours; every byte is kept
+            self._give_up(name, f"sealing failed ({type(error).__name__}: {error})", outcome)
 
     def _finish(self, name: str, sealer: Sealer) -> bool | None:
         """Finish one journal: True if sealed, False if it was committed already, None if discarded."""
