@@ -14,6 +14,7 @@ import zarr
 from object_store import ObjectStore, object_store
 from view_robots import arm_messages, record
 
+from lehrling.datasets import remote
 from lehrling.datasets.dataset import Dataset
 from lehrling.datasets.errors import DamageError, InputError, StorageError
 from lehrling.datasets.loader import Loader
@@ -242,3 +243,26 @@ def test_a_shard_whose_place_another_reader_took_is_brought_again(
     camera = view.spec.cameras[0]
     assert view.images(camera).encoded(0)[:2] == b"\xff\xd8"
     assert len(brought) == 2
+
+
+def test_a_shard_that_another_reader_takes_away_while_room_is_made_is_no_error(
+    served: ObjectStore, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = remote.put
+
+    def put(path: Path, content: bytes) -> None:
+        real(path, content)
+        (path.parent / ".coming-other").write_bytes(b"half")
+        path.unlink()
+
+    _, view = open_remote(f"{served.url}/{store}", "policy", tmp_path, bytes_max=1)
+    bring = view._need
+    assert isinstance(bring, remote.Cache)
+    shard = bring.directory / next(p for p in bring._entries if p.startswith("images/front") and "/c/" in p)
+    with monkeypatch.context() as patch:
+        patch.setattr(remote, "put", put)
+        bring(shard)
+    assert not shard.exists()
+    assert shard.with_name(".coming-other").read_bytes() == b"half"
+    bring(shard)
+    assert shard.is_file()

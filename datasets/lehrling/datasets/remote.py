@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss", "http", "https")
 METADATA_BYTES_MAX = 1 << 28
+COMING = ".coming-"
 FILE_BYTES_MAX = 1 << 32
 
 
@@ -115,9 +116,10 @@ class Cache:
         entry = self._entries.get(relative)
         if entry is None or ".." in PurePosixPath(relative).parts:
             raise DamageError(f"Expected {relative} in the inventory of {self._remote.url}/{self._prefix}, got none.")
-        if path.is_file() and path.stat().st_size == entry.size:
-            os.utime(path)
-            return
+        with contextlib.suppress(FileNotFoundError):  # another reader of a small cache may take it away at any moment
+            if path.stat().st_size == entry.size:
+                os.utime(path)
+                return
         content = b""
         with contextlib.suppress(DamageError):  # larger than listed: refused below, with the reason
             content = self._remote.read(f"{self._prefix}/{relative}", min(entry.size, FILE_BYTES_MAX))
@@ -127,9 +129,10 @@ class Cache:
                 "anew meanwhile, or is damaged: open it again, or copy it again."
             )
         put(path, content)
-        self._shrink(keep=path)
+        self._shrink(path, entry.size)
 
-    def _shrink(self, keep: Path) -> None:
+    def _shrink(self, keep: Path, size: int) -> None:
+        """Drop the shards that were used longest ago, but one of a size."""
         if self._bytes_max is None:
             return
         found = []
@@ -138,15 +141,15 @@ class Cache:
         ):  # numbers are small, and an array needs all its chunks at once
             for path in folder.rglob("*"):
                 with contextlib.suppress(OSError):
-                    if path.is_file() and path != keep:
+                    if path.is_file() and path != keep and not path.name.startswith(COMING):
                         facts = path.stat()
                         found.append((facts.st_mtime_ns, facts.st_size, path))
-        held = sum(size for _, size, _ in found) + keep.stat().st_size
-        for _, size, path in sorted(found):
+        held = size + sum(other for _, other, _ in found)
+        for _, other, path in sorted(found):
             if held <= self._bytes_max:
                 return
             path.unlink(missing_ok=True)
-            held -= size
+            held -= other
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_entries"}
@@ -160,7 +163,7 @@ def put(path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".coming-")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=COMING)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
