@@ -14,6 +14,7 @@ if importlib.util.find_spec("lerobot") is None:
 TINY = ("dim_model=32", "n_heads=2", "dim_feedforward=64", "chunk_size=8", "n_action_steps=8", "n_encoder_layers=1")
 
 
+@pytest.mark.slow
 def test_a_baseline_is_trained_and_evaluated_on_the_same_seeds_as_ours(lehrling: Command, tmp_path: Path) -> None:
     cell, run = tmp_path / "cell.zarr", tmp_path / "run"
     assert lehrling("sim", "generate", cell, "--task", "kitting", "--episodes", 2).code == 0

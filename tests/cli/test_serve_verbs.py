@@ -70,6 +70,7 @@ def started(policies: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[s
     process.wait()
 
 
+@pytest.mark.slow
 def test_two_policies_of_one_base_answer_as_each_does_alone(
     policies: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

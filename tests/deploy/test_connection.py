@@ -36,7 +36,7 @@ def server(tls: tuple[Path, Path]) -> Iterator[PolicyServer]:
 def test_no_connection_over_tls_loses_anything(server: PolicyServer, tls: tuple[Path, Path]) -> None:
     trusted = ssl.create_default_context(cafile=str(tls[0]))
     before = threading.active_count()
-    for _ in range(300):
+    for _ in range(150):
         with Connection(server.url, tls=trusted, timeout_s=10) as connection:
             assert "adapters" in unpack(connection.recv(10))
             assert "actions" in unpack(connection.exchange(pack(observation()), 10))

@@ -86,6 +86,7 @@ def test_telemetry_that_fails_by_itself_is_told_once_and_goes_on(
     assert told == ["The telemetry fails: KeyError: 'joint9'."]
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_gone_is_counted_and_stops_nothing(tmp_path: Path) -> None:
     port = free_port()
     made: list[MqttTelemetry] = []

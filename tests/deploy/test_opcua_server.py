@@ -181,6 +181,7 @@ def test_a_certificate_without_its_key_is_refused_and_both_are_kept_between_star
         ensure_certificate(tmp_path / "a.der", tmp_path / "a.pem", "urn:lehrling:x", [])
 
 
+@pytest.mark.slow
 def test_an_address_that_is_taken_is_one_sentence(tmp_path: Path) -> None:
     with (
         serving(tmp_path) as server,

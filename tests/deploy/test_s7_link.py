@@ -183,6 +183,7 @@ def test_a_plc_that_stops_its_program_stops_the_robot(tmp_path: Path) -> None:
         assert text == b"heartbeat of the PLC lost"
 
 
+@pytest.mark.slow
 def test_a_plc_that_is_away_is_found_again(tmp_path: Path) -> None:
     port = free_port()
     made: list[S7Link] = []
